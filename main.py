@@ -1,0 +1,3 @@
+from server.__main__ import main
+
+main()

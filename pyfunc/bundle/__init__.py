@@ -1,0 +1,1 @@
+"""Reads a training bundle as data, without running any of it."""

@@ -1,0 +1,1 @@
+"""Turns a bundle's arrays into one ONNX graph."""

@@ -1,0 +1,329 @@
+"""What the mirror's files look like: the one place where `registry_sync` and `server` agree.
+
+Standard library only, reads and writes nothing. Rules, cited elsewhere by number:
+
+- C1 A version is immutable; its bytes and its name are functions of its inputs alone.
+- C2 The manifest lists every file; the index carries the manifest's digest.
+- C3 A reader checks size and digest before it parses.
+- C4 The index is written last, by compare-and-swap; readers follow the index only.
+- C5 An unknown format version is refused; unknown fields are ignored; older formats are read.
+- C6 Column order is the version's own (`model/model.json`).
+- C7 A row's answer depends on that row alone.
+- C8 A loaded model reproduces its golden rows, else it is not served.
+- C9 A second sync writes nothing.
+- C10 Killed anywhere, sync leaves the old version served.
+- C11 Nothing is withdrawn because it is absent.
+- C12 The server reads the manifest and `model/`, never `MLmodel` or `code/`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from pyfunc.errors import IntegrityError, MalformedArtifactError, UnknownFormatError
+
+FORMAT_VERSION = 1
+FLAVOR = "hybrid_causal"
+MODEL_TYPE = "hybrid_causal_model"
+LOADER_MODULE = "pyfunc.loader"
+
+INDEX_KEY = "mlflow/index.json"
+MANIFEST = "manifest.json"
+MODEL_FOLDER = "model"
+ONNX_FILE = "model/model.onnx"
+MODEL_FILE = "model/model.json"
+GOLDEN_FILE = "model/golden.json"
+CODE_FOLDER = "code"
+SERVED_FILES = (ONNX_FILE, MODEL_FILE, GOLDEN_FILE)
+MLFLOW_FILES = (
+    "MLmodel",
+    "requirements.txt",
+    "python_env.yaml",
+    "input_example.json",
+    "serving_input_example.json",
+)
+CODE_FILE = re.compile(r"code/pyfunc/[a-z_]+\.(?:py|typed)\Z")
+
+MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
+SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+MAX_INDEX_BYTES = 256 * 2**20
+MAX_MANIFEST_BYTES = 2**20
+
+
+def sha256(data: bytes) -> str:
+    """Digest in lower-case hex, 64 characters."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def canonical_json(value: object) -> bytes:
+    """UTF-8 JSON that is the same for equal values: sorted keys, no spaces, finite numbers, final newline."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def check_bytes(path: str, data: bytes, *, digest: str, size: int) -> None:
+    """Compare bytes with what was promised of them (C3).
+
+    Raises:
+        IntegrityError: another size or another sha256.
+    """
+    if len(data) != size:
+        raise IntegrityError(path, expected=f"{size} bytes", found=f"{len(data)} bytes")
+    if (found := sha256(data)) != digest:
+        raise IntegrityError(path, expected=f"sha256 {digest}", found=f"sha256 {found}")
+
+
+def version_name(
+    bundle_sha256: str,
+    *,
+    code_sha256: str,
+    treatment_names: Iterable[str] | None = None,
+    outcome_names: Iterable[str] | None = None,
+) -> str:
+    """Name of the version these inputs make: a sha256 over all that decides an artifact's bytes (C1)."""
+    inputs = {
+        "bundle": bundle_sha256,
+        "code": code_sha256,
+        "format_version": FORMAT_VERSION,
+        "outcome_names": None if outcome_names is None else list(outcome_names),
+        "treatment_names": None if treatment_names is None else list(treatment_names),
+    }
+    return sha256(canonical_json(inputs))
+
+
+def version_prefix(model_id: str, version: str) -> str:
+    """Key prefix of a version's files, with its final slash."""
+    return f"mlflow/{model_id}/{version}/"
+
+
+def parse_document(path: str, data: bytes) -> dict[str, Any]:
+    """Read a JSON object and check its `format_version` (C5).
+
+    Raises:
+        MalformedArtifactError: not a JSON object.
+        UnknownFormatError: a format this code does not know.
+    """
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as exc:
+        raise MalformedArtifactError(f"{path}: expected a JSON object, found other text") from exc
+    if not isinstance(document, dict):
+        raise MalformedArtifactError(f"{path}: expected a JSON object, found {type(document).__name__}")
+    found = document.get("format_version")
+    if type(found) is not int or not 1 <= found <= FORMAT_VERSION:
+        raise UnknownFormatError(path, found=found, known=FORMAT_VERSION)
+    return document
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file of a version: path relative to the version's folder, sha256 in hex, size in bytes."""
+
+    path: str
+    sha256: str
+    size: int
+
+    @classmethod
+    def of(cls, path: str, data: bytes) -> Self:
+        """Describe bytes that stand (or will stand) at `path`."""
+        return cls(path, sha256(data), len(data))
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Every file of a version except the manifest itself, sorted by path (C2)."""
+
+    files: tuple[FileEntry, ...]
+
+    def to_bytes(self) -> bytes:
+        """Canonical bytes; their digest stands in the index."""
+        files = [asdict(entry) for entry in sorted(self.files, key=lambda entry: entry.path)]
+        return canonical_json({"format_version": FORMAT_VERSION, "files": files})
+
+    def entry(self, path: str) -> FileEntry:
+        """The entry of `path`.
+
+        Raises:
+            MalformedArtifactError: the manifest does not list it.
+        """
+        for candidate in self.files:
+            if candidate.path == path:
+                return candidate
+        raise MalformedArtifactError(f"{MANIFEST}: expected an entry for {path}, found none")
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read a manifest; it lists exactly the files of the format (C12).
+
+        Raises:
+            MalformedArtifactError: a field is missing or mistyped, a path is doubled, missing or foreign.
+            UnknownFormatError: a newer format.
+        """
+        document = parse_document(MANIFEST, data)
+        try:
+            files = tuple(_file_entry(raw) for raw in document["files"])
+        except (KeyError, TypeError, ValueError) as exc:
+            raise MalformedArtifactError(f"{MANIFEST}: expected files of path, sha256, size") from exc
+        paths = [entry.path for entry in files]
+        fixed = {*SERVED_FILES, *MLFLOW_FILES}
+        if missing := sorted(fixed.difference(paths)):
+            raise MalformedArtifactError(f"{MANIFEST}: expected every file of the format, missing {missing}")
+        if foreign := [path for path in paths if path not in fixed and not CODE_FILE.match(path)]:
+            raise MalformedArtifactError(f"{MANIFEST}: files that are not of the format: {foreign[:10]}")
+        if len(set(paths)) != len(paths):
+            raise MalformedArtifactError(f"{MANIFEST}: a path is listed twice")
+        return cls(files)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a row is in quarantine: a stable code and a sentence for people."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class BundleStamp:
+    """Which bytes of a bundle a row was last read from: the store's tag for them, size in bytes, sha256.
+
+    While tag and size are unchanged the bundle is not read again.
+    """
+
+    etag: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowState:
+    """A registry row as the last sync saw it, with the version it made or the reason why it made none.
+
+    `status` is the row's own word; a refused row keeps it and carries a `reason`.
+    """
+
+    model_id: str
+    created_at: str
+    status: str
+    model_name: str = ""
+    model_version: str = ""
+    execution_id: str = ""
+    model_path: str = ""
+    version: str | None = None
+    bundle: BundleStamp | None = None
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedVersion:
+    """A version readers may load: its manifest's digest and size, its certificate's digest if it has one."""
+
+    manifest_sha256: str
+    manifest_size: int
+    certificate: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedModel:
+    """A model's addressable versions by name, and the one that answers for the bare id."""
+
+    current: str
+    versions: Mapping[str, PublishedVersion]
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """The mirror's one mutable object: every served model and every registry row's state."""
+
+    models: Mapping[str, PublishedModel] = field(default_factory=dict)
+    rows: tuple[RowState, ...] = ()
+
+    def to_bytes(self) -> bytes:
+        """Canonical bytes: equal indexes are equal bytes, so that nothing is written in vain (C9)."""
+        rows = sorted(self.rows, key=lambda row: (row.model_id, row.created_at))
+        return canonical_json(
+            {
+                "format_version": FORMAT_VERSION,
+                "models": {model_id: asdict(model) for model_id, model in self.models.items()},
+                "rows": [asdict(row) for row in rows],
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read an index.
+
+        Raises:
+            MalformedArtifactError: a field is missing or mistyped, or `current` names no listed version.
+            UnknownFormatError: a newer format.
+        """
+        document = parse_document(INDEX_KEY, data)
+        try:
+            models = {str(model_id): _model(raw) for model_id, raw in document["models"].items()}
+            rows = tuple(_row(raw) for raw in document["rows"])
+        except (KeyError, TypeError, ValueError, AttributeError) as exc:
+            raise MalformedArtifactError(f"{INDEX_KEY}: expected models and rows, found {exc!r}") from exc
+        return cls(models, rows)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("expected text")
+    return value
+
+
+def _digest(value: object) -> str:
+    if not SHA256.match(text := _text(value)):
+        raise ValueError("expected a sha256 in hex")
+    return text
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise TypeError("expected a count")
+    return value
+
+
+def _file_entry(raw: Mapping[str, object]) -> FileEntry:
+    return FileEntry(_text(raw["path"]), _digest(raw["sha256"]), _count(raw["size"]))
+
+
+def _published(raw: Mapping[str, object]) -> PublishedVersion:
+    certificate = raw.get("certificate")
+    return PublishedVersion(
+        _digest(raw["manifest_sha256"]),
+        _count(raw["manifest_size"]),
+        None if certificate is None else _digest(certificate),
+    )
+
+
+def _model(raw: Mapping[str, Any]) -> PublishedModel:
+    versions = {_digest(name): _published(version) for name, version in raw["versions"].items()}
+    current = _text(raw["current"])
+    if current not in versions:
+        raise ValueError("current names no listed version")
+    return PublishedModel(current, versions)
+
+
+def _row(raw: Mapping[str, Any]) -> RowState:
+    bundle, reason, version = raw.get("bundle"), raw.get("reason"), raw.get("version")
+    return RowState(
+        model_id=_text(raw["model_id"]),
+        created_at=_text(raw["created_at"]),
+        status=_text(raw["status"]),
+        model_name=_text(raw["model_name"]),
+        model_version=_text(raw["model_version"]),
+        execution_id=_text(raw["execution_id"]),
+        model_path=_text(raw["model_path"]),
+        version=None if version is None else _digest(version),
+        bundle=None
+        if bundle is None
+        else BundleStamp(_text(bundle["etag"]), _count(bundle["size"]), _digest(bundle["sha256"])),
+        reason=None if reason is None else Reason(_text(reason["code"]), _text(reason["message"])),
+    )

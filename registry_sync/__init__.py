@@ -1,0 +1,1 @@
+"""Carries registered models from the training registry to the mirror."""

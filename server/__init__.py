@@ -1,0 +1,1 @@
+"""Serves the mirror's models over REST."""

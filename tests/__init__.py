@@ -1,0 +1,1 @@
+"""tauserve's tests."""
