@@ -259,3 +259,34 @@ class RowShapeError(RecordError):
     """Not a record, not a list of records, or none at all."""
 
     code = "invalid_shape"
+
+
+# ---- options -------------------------------------------------------------------------------------------
+
+
+class OptionError(ModelError):
+    """An option of a call that the model cannot follow."""
+
+    code = "invalid_option"
+
+    def __init__(self, option: str, *, expected: str, found: str) -> None:
+        self.option, self.expected, self.found = option, expected, found
+        super().__init__(f"{option}: expected {expected}, found {found}")
+
+    @property
+    def details(self) -> dict[str, object]:
+        """Which option, and what was wanted."""
+        return {"option": self.option, "expected": self.expected, "found": self.found}
+
+
+class IntervalUnavailableError(OptionError):
+    """An interval of an estimator that was fitted without inference."""
+
+    code = "interval_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "confidence",
+            expected="an estimator fitted with inference",
+            found="one fitted without: leave confidence out",
+        )

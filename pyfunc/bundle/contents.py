@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from pyfunc.answer import FloatArray, IntArray
+from pyfunc.features import Category
+
 Float32Array = NDArray[np.float32]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +75,12 @@ class LinearEffect:
     @property
     def n_outcomes(self) -> int:
         """Number of outcomes."""
-        return self.coef.shape[0]
+        return int(self.coef.shape[0])
 
     @property
     def n_treatments(self) -> int:
         """Number of treatments."""
-        return self.coef.shape[1]
+        return int(self.coef.shape[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +113,6 @@ class UncertaintyMlp:
     """Linear, ReLU, Linear, ReLU, Linear to one, Softplus."""
 
     layers: tuple[Linear, Linear, Linear]
-
-
-@dataclass(frozen=True, slots=True)
-class Category:
-    """A raw category column and its levels; its one-hot columns are named `{name}__{level}`."""
-
-    name: str
-    levels: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,148 @@
+"""Answers from the compiled graph: onnxruntime for the graph, `pyfunc.effects` for the algebra after it.
+
+Numpy in, numpy out; one thread; a row's answer depends on that row alone (contract C7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import NormalDist
+
+import numpy as np
+import onnxruntime as ort
+
+from pyfunc.answer import FloatArray, IntArray, Prediction, join
+from pyfunc.effects import forest_variance, linear_variance, solve_moments
+from pyfunc.errors import IntervalUnavailableError, MalformedArtifactError, NonFiniteAnswerError
+from pyfunc.query import POINT, EffectQuery
+
+MAX_CHUNK = 512
+"""Rows evaluated at once: larger blocks gain nothing and hold their peak memory."""
+
+
+class Engine:
+    """One compiled model, ready to answer; safe to call from several threads."""
+
+    def __init__(self, graph: bytes, *, n_treatments: int, bags: Sequence[IntArray] = ()) -> None:
+        """Load a graph made by `pyfunc.compile`.
+
+        Args:
+            graph: serialised ONNX model.
+            n_treatments: t; the first t local parameters of a forest are effects.
+            bags: for each outcome's forest (bags, size) int64 tree numbers; empty without inference.
+
+        Raises:
+            MalformedArtifactError: onnxruntime refuses the graph.
+        """
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        # One large call would otherwise keep its peak for ever.
+        options.enable_cpu_mem_arena = False
+        options.log_severity_level = 4
+        try:
+            self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        except Exception as exc:  # onnxruntime's errors share no public base class
+            raise MalformedArtifactError("model.onnx: expected a graph onnxruntime can load") from exc
+        # Without it onnxruntime computes every output of the graph, asked for or not.
+        self._run_options = ort.RunOptions()
+        self._run_options.add_run_config_entry("only_execute_path_to_fetches", "1")
+        self._n_treatments = n_treatments
+        self._bags = tuple(bags)
+        declared = {output.name for output in self._session.get_outputs()}
+        self._is_forest = "moments" in declared
+        self._has_interval = bool(self._bags) if self._is_forest else "effect_covariance" in declared
+        self._nets = [name for name in ("regime", "uncertainty") if name in declared]
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether `confidence` may be asked for."""
+        return self._has_interval
+
+    def predict(self, x: FloatArray, query: EffectQuery = POINT) -> Prediction:
+        """Answer n rows.
+
+        Args:
+            x: (n, d) float64, finite, encoded columns in training order, raw units.
+            query: contrast and confidence.
+
+        Raises:
+            IntervalUnavailableError: an interval is asked of an estimator fitted without inference.
+            NonFiniteAnswerError: the model gives NaN or infinity for a row.
+        """
+        if query.confidence is not None and not self._has_interval:
+            raise IntervalUnavailableError
+        prediction = join([self._predict_chunk(chunk, query) for chunk in _chunks(x)])
+        _check_finite(prediction)
+        return prediction
+
+    def _predict_chunk(self, x: FloatArray, query: EffectQuery) -> Prediction:
+        names = self._wanted(query)
+        answers = dict(zip(names, self._session.run(names, {"x": x}, self._run_options), strict=True))
+        effects, variance = (self._forest if self._is_forest else self._linear)(answers, query)
+        regime, uncertainty = answers.get("regime"), answers.get("uncertainty")
+        error = None if variance is None else np.sqrt(variance)
+        half = None
+        if error is not None and query.confidence is not None:
+            half = NormalDist().inv_cdf(0.5 + query.confidence / 2) * error
+        return Prediction(
+            effects,
+            None if regime is None else regime.astype(np.float64),
+            None if uncertainty is None else uncertainty.astype(np.float64),
+            standard_error=error,
+            lower=None if half is None else effects - half,
+            upper=None if half is None else effects + half,
+        )
+
+    def _wanted(self, query: EffectQuery) -> list[str]:
+        point, spread = ("moments", "tree_moments") if self._is_forest else ("effects", "effect_covariance")
+        return [point, *([] if query.confidence is None else [spread]), *self._nets]
+
+    def _contrasts(self, query: EffectQuery) -> FloatArray:
+        """(m, t): the asked contrast, or one unit of each treatment in turn."""
+        if query.contrast is None:
+            return np.eye(self._n_treatments)
+        return np.array([query.contrast], dtype=np.float64)
+
+    def _forest(
+        self, answers: dict[str, FloatArray], query: EffectQuery
+    ) -> tuple[FloatArray, FloatArray | None]:
+        """Effects and, if asked, their variances: (n, outcomes * m) each."""
+        contrasts, moments = self._contrasts(query), answers["moments"]
+        effects, variances = [], []
+        for outcome in range(moments.shape[1]):
+            solution = solve_moments(moments[:, outcome])
+            effects.append(solution.theta[:, : self._n_treatments] @ contrasts.T)
+            if query.confidence is not None:
+                trees, bags = answers["tree_moments"][:, outcome], self._bags[outcome]
+                variances.append(forest_variance(solution, trees, bags, contrasts))
+        return np.hstack(effects), np.hstack(variances) if variances else None
+
+    def _linear(
+        self, answers: dict[str, FloatArray], query: EffectQuery
+    ) -> tuple[FloatArray, FloatArray | None]:
+        """Effects and, if asked, their variances: (n, outcomes * m) each."""
+        contrasts = self._contrasts(query)
+        effects = answers["effects"].reshape(len(answers["effects"]), -1, self._n_treatments)
+        projected = (effects @ contrasts.T).reshape(len(effects), -1)
+        if query.confidence is None:
+            return projected, None
+        covariance = answers["effect_covariance"]  # (n, outcomes, t, t)
+        outcomes = range(covariance.shape[1])
+        return projected, np.hstack([linear_variance(covariance[:, o], contrasts) for o in outcomes])
+
+
+def _chunks(x: FloatArray) -> Iterator[FloatArray]:
+    for start in range(0, len(x), MAX_CHUNK):
+        yield x[start : start + MAX_CHUNK]
+
+
+def _check_finite(prediction: Prediction) -> None:
+    parts = {
+        "effect": prediction.effects,
+        "standard error": prediction.standard_error,
+        "regime probability": prediction.regime_probabilities,
+        "uncertainty": prediction.uncertainty,
+    }
+    for name, values in parts.items():
+        if values is not None and not (finite := np.isfinite(values)).all():
+            raise NonFiniteAnswerError(name, int(np.argwhere(~finite)[0][0]))

@@ -1,0 +1,228 @@
+"""From what a caller gives to the model's input block: names, order, categories, missing values.
+
+A value that is missing (absent, null, or NaN in a table) is never guessed: the policy says what stands in
+for it, and every name filled in is reported with its row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyfunc.answer import FloatArray
+from pyfunc.errors import (
+    ConflictingFeaturesError,
+    InvalidValueError,
+    MissingFeatureError,
+    NoKnownFeatureError,
+    RowShapeError,
+    UnknownFeatureError,
+    UnknownLevelError,
+)
+
+MISSING_LEVEL = "__NA__"
+"""The level a trainer gives to rows without a category."""
+
+
+class MissingPolicy(StrEnum):
+    """What stands in for a missing numeric value."""
+
+    IMPUTE = "impute"
+    """The training mean, which is 0 after scaling."""
+    REJECT = "reject"
+    """Nothing: the record is refused, for categories too."""
+    ZERO = "zero"
+    """Raw 0.0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """A raw category column; its one-hot columns are named `{name}__{level}`."""
+
+    name: str
+    levels: tuple[str, ...]
+
+    def columns(self) -> tuple[str, ...]:
+        """The one-hot columns, in level order."""
+        return tuple(f"{self.name}__{level}" for level in self.levels)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Records as the model takes them.
+
+    Attributes:
+        x: (n, d) float64, encoded columns in training order (contract C6), finite.
+        imputed: for each row the names that had no value and were filled in.
+    """
+
+    x: FloatArray
+    imputed: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class FeatureSchema:
+    """The features of one model.
+
+    Attributes:
+        columns: the d encoded columns in training order (C6).
+        categories: the raw category columns, whose one-hot columns are among `columns`.
+        means: (d,) float64, the training means in raw units.
+    """
+
+    columns: tuple[str, ...]
+    categories: tuple[Category, ...]
+    means: FloatArray
+    names: tuple[str, ...] = field(init=False)
+    """What a caller may give raw: numeric columns and categories, in training order."""
+    _position: Mapping[str, int] = field(init=False, repr=False)
+    _groups: Mapping[str, tuple[Category, NDArray[np.intp]]] = field(init=False, repr=False)
+    _numeric: NDArray[np.intp] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        position = {name: i for i, name in enumerate(self.columns)}
+        groups = {
+            category.name: (
+                category,
+                np.array([position[name] for name in category.columns()], dtype=np.intp),
+            )
+            for category in self.categories
+        }
+        owner = {int(i): name for name, (_, members) in groups.items() for i in members}
+        names = dict.fromkeys(owner.get(i, name) for i, name in enumerate(self.columns))
+        numeric = np.array([i for i in range(len(self.columns)) if i not in owner], dtype=np.intp)
+        object.__setattr__(self, "names", tuple(names))
+        object.__setattr__(self, "_position", position)
+        object.__setattr__(self, "_groups", groups)
+        object.__setattr__(self, "_numeric", numeric)
+
+    def encode_records(self, records: Sequence[Mapping[str, object]], policy: MissingPolicy) -> Encoded:
+        """Encode JSON-like records.
+
+        Raises:
+            RowShapeError: no record at all.
+            UnknownFeatureError: a name the model does not have.
+            InvalidValueError: a value that is not a finite number (a category: not text).
+            UnknownLevelError, ConflictingFeaturesError: see there.
+            MissingFeatureError: something is missing under `reject`.
+            NoKnownFeatureError: a row without any value.
+        """
+        if not records:
+            raise RowShapeError("expected at least one record, found none")
+        x = np.full((len(records), len(self.columns)), np.nan)
+        position = self._position
+        for row, record in enumerate(records):
+            given = x[row]
+            for name, value in record.items():
+                if value is None and (name in position or name in self._groups):
+                    continue
+                if (column := position.get(name)) is not None:
+                    given[column] = _number(row, name, value)
+                elif name not in self._groups:
+                    self._raise_unknown(record)
+            for category, members in self._groups.values():
+                _set_level(given, row, category, members, record)
+        return self._complete(x, policy)
+
+    def encode_columns(
+        self, numeric: FloatArray, categorical: Mapping[str, Sequence[str | None]], policy: MissingPolicy
+    ) -> Encoded:
+        """Encode a table of raw columns.
+
+        Args:
+            numeric: (n, numeric columns) float64 in `names` order without the categories; NaN is missing.
+            categorical: for each category its n levels; None is missing.
+            policy: what stands in for a missing value.
+
+        Raises:
+            As `encode_records`.
+        """
+        x = np.full((len(numeric), len(self.columns)), np.nan)
+        x[:, self._numeric] = numeric
+        if len(bad := np.argwhere(np.isinf(x))):
+            row, column = (int(i) for i in bad[0])
+            raise InvalidValueError(row, self.columns[column], expected="a finite number", found="infinity")
+        for category, members in self._groups.values():
+            levels = categorical[category.name]
+            for row in range(len(x)):
+                _set_level(x[row], row, category, members, {category.name: levels[row]})
+        if len(x) == 0:
+            raise RowShapeError("expected at least one row, found none")
+        return self._complete(x, policy)
+
+    def _complete(self, x: FloatArray, policy: MissingPolicy) -> Encoded:
+        missing = np.isnan(x)
+        if not missing.any():
+            return Encoded(x, ((),) * len(x))
+        if (empty := missing.all(axis=1)).any():
+            raise NoKnownFeatureError(int(empty.argmax()))
+        imputed = tuple(self._missing_names(row) if row.any() else () for row in missing)
+        if policy is MissingPolicy.REJECT and (rows := [i for i, names in enumerate(imputed) if names]):
+            raise MissingFeatureError(rows[0], imputed[rows[0]])
+        fill = self.means if policy is MissingPolicy.IMPUTE else np.zeros(len(self.columns))
+        for category, members in self._groups.values():
+            absent = missing[:, members].all(axis=1)
+            x[:, members] = np.where(missing[:, members], 0.0, x[:, members])
+            if MISSING_LEVEL in category.levels:
+                x[absent, members[category.levels.index(MISSING_LEVEL)]] = 1.0
+        return Encoded(np.where(np.isnan(x), fill, x), imputed)
+
+    def _missing_names(self, missing: NDArray[np.bool_]) -> tuple[str, ...]:
+        """Names without a value in a row; a category counts as missing when none of its columns has one."""
+        absent = {name for name, (_, members) in self._groups.items() if missing[members].all()} | {
+            self.columns[i] for i in self._numeric[missing[self._numeric]]
+        }
+        return tuple(name for name in self.names if name in absent)
+
+    def _raise_unknown(self, record: Mapping[str, object]) -> None:
+        known = (*self.names, *(name for name in self.columns if name not in self.names))
+        raise UnknownFeatureError([name for name in record if name not in known], known)
+
+
+def _number(row: int, name: str, value: object) -> float:
+    if type(value) is float:
+        number = value
+    elif type(value) is int:
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+    else:
+        raise InvalidValueError(row, name, expected="a number or null", found=_kind(value))
+    if not math.isfinite(number):
+        raise InvalidValueError(row, name, expected="a finite number", found="a number out of range")
+    return number
+
+
+def _set_level(
+    given: FloatArray, row: int, category: Category, members: NDArray[np.intp], record: Mapping[str, object]
+) -> None:
+    level = record.get(category.name)
+    if level is None:
+        return
+    if not np.isnan(given[members]).all():
+        raise ConflictingFeaturesError(row, category.name)
+    if not isinstance(level, str):
+        raise InvalidValueError(row, category.name, expected="text or null", found=_kind(level))
+    if level not in category.levels:
+        raise UnknownLevelError(row, category.name, category.levels)
+    given[members] = 0.0
+    given[members[category.levels.index(level)]] = 1.0
+
+
+def _kind(value: object) -> str:
+    """What JSON calls the value's type; the value itself is not repeated."""
+    names = {
+        bool: "a boolean",
+        str: "text",
+        list: "a list",
+        dict: "an object",
+        float: "a number",
+        int: "a number",
+    }
+    return names.get(type(value), type(value).__name__)
