@@ -56,7 +56,7 @@ def write_artifact(
     treatment_names: Sequence[str] | None = None,
     outcome_names: Sequence[str] | None = None,
 ) -> Manifest:
-    """Convert a training bundle to an MLflow model in an empty folder.
+    """Convert a training bundle to a version of the mirror.
 
     Args:
         bundle: the bytes a training job left.
@@ -71,23 +71,52 @@ def write_artifact(
         BundleError: the bundle is refused; its `code` says why.
     """
     read = read_bundle(bundle)
-    treatments = _names("treatment", treatment_names or read.treatment_names, read.effect.n_treatments, "T")
-    outcomes = _names("outcome", outcome_names or read.outcome_names, read.effect.n_outcomes, "Y")
     version = version_name(
         sha256(bundle),
         code_sha256=code_sha256(),
         treatment_names=treatment_names,
         outcome_names=outcome_names,
     )
-    schema = FeatureSchema(read.columns, read.categories, read.scaler.mean)
-    files = {**_model_files(read, treatments, outcomes), **code_files()}
-    for path, data in files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(data)
-    _write_mlflow_files(read, schema, folder, version, effect_names(treatments, outcomes))
+    # MLflow would put a random uuid and the clock here (C1).
+    description = Model(
+        model_uuid=version[:32],
+        utc_time_created=_mlflow_time(read.training_timestamp),
+        mlflow_version=MLFLOW_VERSION,
+    )
+    write_model(read, folder, description, treatment_names=treatment_names, outcome_names=outcome_names)
     manifest = _manifest(folder)
     (folder / MANIFEST).write_bytes(manifest.to_bytes())
     return manifest
+
+
+def write_model(
+    bundle: Bundle,
+    folder: Path,
+    description: Model,
+    *,
+    treatment_names: Sequence[str] | None = None,
+    outcome_names: Sequence[str] | None = None,
+) -> None:
+    """Write every file of an MLflow model but no manifest, since MLflow may go on to edit what it logs.
+
+    Args:
+        bundle: as read.
+        folder: where to write; exists and is empty.
+        description: MLflow's, to be completed and written as `MLmodel`.
+        treatment_names: as for `write_artifact`.
+        outcome_names: likewise.
+
+    Raises:
+        BundleError: the names do not fit the estimator, or the graph cannot be built.
+    """
+    treatments = _names(
+        "treatment", treatment_names or bundle.treatment_names, bundle.effect.n_treatments, "T"
+    )
+    outcomes = _names("outcome", outcome_names or bundle.outcome_names, bundle.effect.n_outcomes, "Y")
+    for path, data in {**_model_files(bundle, treatments, outcomes), **code_files()}.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+    _write_mlflow_files(bundle, folder, description, effect_names(treatments, outcomes))
 
 
 def _names(kind: str, given: Sequence[str] | None, count: int, default: str) -> tuple[str, ...]:
@@ -130,15 +159,9 @@ def _model_files(
     return {ONNX_FILE: graph, MODEL_FILE: canonical_json(description), GOLDEN_FILE: golden}
 
 
-def _write_mlflow_files(
-    bundle: Bundle, schema: FeatureSchema, folder: Path, version: str, effects: tuple[str, ...]
-) -> None:
-    model = Model(
-        model_uuid=version[:32],
-        utc_time_created=_mlflow_time(bundle.training_timestamp),
-        mlflow_version=MLFLOW_VERSION,
-        signature=signature(bundle, schema),
-    )
+def _write_mlflow_files(bundle: Bundle, folder: Path, model: Model, effects: tuple[str, ...]) -> None:
+    schema = FeatureSchema(bundle.columns, bundle.categories, bundle.scaler.mean)
+    model.signature = signature(bundle, schema)
     add_to_model(
         model, LOADER_MODULE, data=MODEL_FOLDER, code=CODE_FOLDER, python_env="python_env.yaml"
     ).flavors[FLAVOR_NAME][PY_VERSION] = PYTHON_VERSION

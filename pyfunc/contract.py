@@ -205,7 +205,8 @@ class BundleStamp:
 class RowState:
     """A registry row as the last sync saw it, with the version it made or the reason why it made none.
 
-    `status` is the row's own word; a refused row keeps it and carries a `reason`.
+    `status` is the row's own word; a refused row keeps it and carries a `reason`. `refused` is the name of
+    the version that could not be made: while the inputs are the same it is not tried again.
     """
 
     model_id: str
@@ -218,6 +219,7 @@ class RowState:
     version: str | None = None
     bundle: BundleStamp | None = None
     reason: Reason | None = None
+    refused: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,7 +314,8 @@ def _model(raw: Mapping[str, Any]) -> PublishedModel:
 
 
 def _row(raw: Mapping[str, Any]) -> RowState:
-    bundle, reason, version = raw.get("bundle"), raw.get("reason"), raw.get("version")
+    bundle, reason = raw.get("bundle"), raw.get("reason")
+    version, refused = raw.get("version"), raw.get("refused")
     return RowState(
         model_id=_text(raw["model_id"]),
         created_at=_text(raw["created_at"]),
@@ -326,4 +329,5 @@ def _row(raw: Mapping[str, Any]) -> RowState:
         if bundle is None
         else BundleStamp(_text(bundle["etag"]), _count(bundle["size"]), _digest(bundle["sha256"])),
         reason=None if reason is None else Reason(_text(reason["code"]), _text(reason["message"])),
+        refused=None if refused is None else _digest(refused),
     )

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pyfunc.contract import MODEL_FOLDER, SERVED_FILES
-from pyfunc.errors import RowShapeError
+from pyfunc.errors import MalformedArtifactError, RowShapeError
 from pyfunc.features import Encoded, MissingPolicy
 from pyfunc.model import HybridCausalModel, open_model
 from pyfunc.query import DEFAULT_FROM, DEFAULT_TO, EffectQuery, effect_query
@@ -89,8 +89,19 @@ def _rows(values: np.typing.NDArray[np.float64] | None, n: int) -> list[Any]:
     return [None] * n if values is None else list(values)
 
 
+def load_folder(folder: Path) -> HybridCausalModel:
+    """Open the `model/` folder of an artifact.
+
+    Raises:
+        MalformedArtifactError: a file is missing; else as `pyfunc.model.open_model`.
+    """
+    try:
+        files = {path: (folder / path.removeprefix(f"{MODEL_FOLDER}/")).read_bytes() for path in SERVED_FILES}
+    except FileNotFoundError as exc:
+        raise MalformedArtifactError(f"expected a hybrid_causal model, found no {exc.filename}") from exc
+    return open_model(files)
+
+
 def _load_pyfunc(data_path: str) -> HybridCausalPyfunc:
-    """Open the `model/` folder of an artifact; MLflow calls this by name."""
-    folder = Path(data_path)
-    files = {path: (folder / path.removeprefix(f"{MODEL_FOLDER}/")).read_bytes() for path in SERVED_FILES}
-    return HybridCausalPyfunc(open_model(files))
+    """MLflow calls this by name, with the path of `model/`."""
+    return HybridCausalPyfunc(load_folder(Path(data_path)))
