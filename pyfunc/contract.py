@@ -205,8 +205,8 @@ class BundleStamp:
 class RowState:
     """A registry row as the last sync saw it, with the version it made or the reason why it made none.
 
-    `status` is the row's own word; a refused row keeps it and carries a `reason`. `refused` is the name of
-    the version that could not be made: while the inputs are the same it is not tried again.
+    `status` is the row's own word; a refused row keeps it and carries a `reason`. `refused` is a digest over
+    the bundle and the converter that refused it: while both are the same it is not tried again.
     """
 
     model_id: str

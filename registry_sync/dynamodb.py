@@ -1,0 +1,126 @@
+"""Registry rows in a DynamoDB table.
+
+`status` and `ttl` are reserved words, so every attribute name goes through an alias. A page may be empty and
+still not be the last; reads are consistent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from registry_sync.aws import aws_errors, error_code
+from registry_sync.errors import RowExistsError
+from registry_sync.rows import ATTRIBUTES
+from registry_sync.source import Item
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+_ALIASES = {f"#{name}": name for name in ATTRIBUTES}
+_PROJECTION = ", ".join(_ALIASES)
+_KEY_ALIAS = {"#model_id": "model_id"}
+_NEVER_WRITTEN = "attribute_not_exists(#model_id)"
+
+
+class DynamoDBSource:
+    """A `RegistrySource` over one table."""
+
+    def __init__(self, client: DynamoDBClient, table: str, *, page_items: int | None = None) -> None:
+        """`page_items` bounds a page below the service's own megabyte."""
+        self._client, self._table, self._page_items = client, table, page_items
+
+    @property
+    def name(self) -> str:
+        """The table."""
+        return f"dynamodb:{self._table}"
+
+    def scan(self, model_id: str | None = None) -> Iterator[Item]:
+        """Every item, or every item of one model, each once."""
+        request: dict[str, Any] = {
+            "TableName": self._table,
+            "ConsistentRead": True,
+            "ProjectionExpression": _PROJECTION,
+            "ExpressionAttributeNames": _ALIASES,
+        }
+        if self._page_items is not None:
+            request["Limit"] = self._page_items
+        if model_id is not None:
+            request["KeyConditionExpression"] = "#model_id = :model_id"
+            request["ExpressionAttributeValues"] = {":model_id": {"S": model_id}}
+        read_page = self._client.scan if model_id is None else self._client.query
+        with aws_errors(self.name):
+            while True:
+                page = read_page(**request)
+                for item in page.get("Items", ()):
+                    yield _item(item)
+                if not (last := page.get("LastEvaluatedKey")):
+                    return
+                request["ExclusiveStartKey"] = last
+
+    def get(self, model_id: str, created_at: str) -> Item | None:
+        """The item with this key, if there is one."""
+        with aws_errors(self.name):
+            reply = self._client.get_item(
+                TableName=self._table,
+                Key={"model_id": {"S": model_id}, "created_at": {"S": created_at}},
+                ConsistentRead=True,
+                ProjectionExpression=_PROJECTION,
+                ExpressionAttributeNames=_ALIASES,
+            )
+        item = reply.get("Item")
+        return _item(item) if item else None
+
+    def create(self, item: Item) -> None:
+        """Write an item under a key that is not taken."""
+        attributes = {name: _attribute(value) for name, value in item.items()}
+        with aws_errors(self.name):
+            try:
+                self._client.put_item(
+                    TableName=self._table,
+                    Item=attributes,
+                    ConditionExpression=_NEVER_WRITTEN,
+                    ExpressionAttributeNames=_KEY_ALIAS,
+                )
+            except ClientError as exc:
+                if error_code(exc) != "ConditionalCheckFailedException":
+                    raise
+                raise RowExistsError(str(item["model_id"]), str(item["created_at"])) from exc
+
+
+def _item(attributes: dict[str, AttributeValueTypeDef]) -> Item:
+    return {name: _value(attribute) for name, attribute in attributes.items()}
+
+
+def _value(attribute: AttributeValueTypeDef) -> object:
+    match attribute:
+        case {"S": str(text)}:
+            return text
+        case {"N": str(number)}:
+            return Decimal(number)
+        case {"BOOL": bool(truth)}:
+            return truth
+        case {"L": list(entries)}:
+            return [_value(entry) for entry in entries]
+        case {"NULL": True}:
+            return None
+        case _:  # maps, sets, bytes: nothing of ours has such a value
+            return attribute
+
+
+def _attribute(value: object) -> AttributeValueTypeDef:
+    match value:
+        case bool():
+            return {"BOOL": value}
+        case str():
+            return {"S": value}
+        case int() | Decimal():
+            return {"N": str(value)}
+        case list():
+            return {"L": [_attribute(entry) for entry in value]}
+        case _:
+            raise TypeError(f"expected text, a number, a truth value or a list, found {type(value).__name__}")

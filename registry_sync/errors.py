@@ -1,0 +1,97 @@
+"""What can go wrong while the registry is carried over: one type each, with its data.
+
+A type says whether trying again can help; `exits.py` holds the table that turns types into exit codes.
+"""
+
+from __future__ import annotations
+
+
+class SyncError(Exception):
+    """Root of everything `registry_sync` raises on purpose."""
+
+
+class ConfigurationError(SyncError):
+    """A name, path or setting that cannot work; trying again does not help."""
+
+
+class PermissionDeniedError(SyncError):
+    """The credentials or file modes do not allow it, or there are no valid credentials."""
+
+
+class UnavailableError(SyncError):
+    """A service did not answer in time, throttled, or failed; the same run may succeed later."""
+
+
+class DiskError(SyncError):
+    """The disk is full, read-only or broken, or the process is out of file descriptors."""
+
+
+class EmptyRegistryError(SyncError):
+    """The registry shows no row while the mirror serves models: taken for a fault, not for an order."""
+
+    def __init__(self, registry: str, served: int) -> None:
+        self.registry, self.served = registry, served
+        super().__init__(
+            f"{registry}: expected rows, since the mirror serves {served} model(s), found none; nothing was "
+            "changed. Check that this is the right registry; to withdraw a model set its row's status to "
+            "'retired'"
+        )
+
+
+class IndexContendedError(UnavailableError):
+    """Other syncs moved the index at every attempt."""
+
+    def __init__(self, attempts: int) -> None:
+        self.attempts = attempts
+        super().__init__(
+            f"the index was replaced by another sync at each of {attempts} attempts; nothing was lost, "
+            "run the sync again"
+        )
+
+
+class RowExistsError(SyncError):
+    """A registry row with this key is there already."""
+
+    def __init__(self, model_id: str, created_at: str) -> None:
+        self.model_id, self.created_at = model_id, created_at
+        super().__init__(
+            f"model {model_id!r} already has another row created at {created_at}; expected a new "
+            "timestamp: give another --created-at, or none to use the present time"
+        )
+
+
+class StoreError(SyncError):
+    """An object of the artifacts store is not as expected."""
+
+    def __init__(self, key: str, message: str) -> None:
+        self.key = key
+        super().__init__(f"{key}: {message}")
+
+
+class InvalidKeyError(StoreError):
+    """A key that could lead outside the store."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key, "expected a relative key without empty parts, '.', '..' or reserved names")
+
+
+class ObjectMissingError(StoreError):
+    """There is no such object."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key, "expected an object, found none")
+
+
+class ObjectTooLargeError(StoreError):
+    """The object has more bytes than the reader allows; the rest was not read."""
+
+    def __init__(self, key: str, limit: int) -> None:
+        self.limit = limit
+        super().__init__(key, f"expected at most {limit} bytes, found more")
+
+
+class ConflictError(StoreError):
+    """Somebody else wrote first: the object is there, is gone, or is another than the one expected."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key, "expected the object unchanged, found that another writer came first")

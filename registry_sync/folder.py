@@ -1,0 +1,207 @@
+"""Objects in a folder: keys are paths below it.
+
+Bytes are written to a staging file in the same folder, synced, and renamed into place under an advisory lock
+(flock), so a reader sees an object whole or not at all and compare-and-swap holds between processes. A killed
+writer leaves at most a staging file, which no listing shows and a later writer removes.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from registry_sync.errors import (
+    ConfigurationError,
+    ConflictError,
+    DiskError,
+    InvalidKeyError,
+    ObjectMissingError,
+    ObjectTooLargeError,
+    PermissionDeniedError,
+    SyncError,
+)
+from registry_sync.store import ObjectStat, StoredObject
+
+STAGING = ".staging"
+LOCK = ".lock"
+ABANDONED_AFTER_S = 3600.0
+_CHUNK_BYTES = 2**20
+_DENIED = frozenset({errno.EACCES, errno.EPERM})
+_MISPLACED = frozenset({errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG})
+
+
+class FolderStore:
+    """An `ArtifactStore` below one folder, which is made on the first write."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    @property
+    def name(self) -> str:
+        """The folder."""
+        return str(self._root)
+
+    def list(self, prefix: str) -> Iterator[ObjectStat]:
+        """Every object whose key starts with `prefix`, by key; links to folders are not followed."""
+        with _os_errors(self.name):
+            yield from sorted(self._walk(prefix), key=lambda found: found.key)
+
+    def read(self, key: str, *, max_bytes: int, etag: str | None = None) -> StoredObject:
+        """Read an object, at most `max_bytes` of it, and only under `etag` if one is given."""
+        path = self._path(key)
+        with _os_errors(key):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except (FileNotFoundError, NotADirectoryError) as exc:
+                raise ObjectMissingError(key) from exc
+            with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
+                found = _etag(os.fstat(descriptor))
+                if etag is not None and found != etag:
+                    raise ConflictError(key)
+                data = file.read(max_bytes + 1)
+                if len(data) > max_bytes:
+                    raise ObjectTooLargeError(key, max_bytes)
+                # Our own writers rename; a stranger may write in place while we read.
+                if etag is not None and _etag(os.fstat(descriptor)) != etag:
+                    raise ConflictError(key)
+        return StoredObject(data, found)
+
+    def create(self, key: str, data: bytes) -> None:
+        """Write an object that is not there."""
+        self.replace(key, data, expected=None)
+
+    def replace(self, key: str, data: bytes, *, expected: StoredObject | None) -> None:
+        """Write an object whose bytes are still `expected.data`, or that is still missing."""
+        path = self._path(key)
+        with _os_errors(key):
+            staged = self._stage(data)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with self._locked():
+                    if not _unchanged(path, expected):
+                        raise ConflictError(key)
+                    os.replace(staged, path)  # noqa: PTH105 - beside os.write and os.fsync
+                    _sync_folder(path.parent)
+            finally:
+                staged.unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        parts = key.split("/")
+        if "\0" in key or "\\" in key or any(part in ("", ".", "..") for part in parts):
+            raise InvalidKeyError(key)
+        if parts[0] in (STAGING, LOCK):
+            raise InvalidKeyError(key)
+        path = self._root.joinpath(*parts)
+        if not path.resolve().is_relative_to(self._root.resolve()):
+            raise InvalidKeyError(key)
+        return path
+
+    def _walk(self, prefix: str) -> Iterator[ObjectStat]:
+        folder = prefix.rpartition("/")[0]
+        start = self._path(folder) if folder else self._root
+        for parent, folders, names in os.walk(start, onerror=_unless_missing):
+            if Path(parent) == self._root and STAGING in folders:
+                folders.remove(STAGING)
+            for name in names:
+                path = Path(parent, name)
+                key = path.relative_to(self._root).as_posix()
+                if key.startswith(prefix) and key != LOCK and (found := _file_stat(path)):
+                    yield ObjectStat(key, _etag(found), found.st_size)
+
+    def _stage(self, data: bytes) -> Path:
+        staging = self._root / STAGING
+        staging.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(staging)
+        staged = staging / uuid.uuid4().hex
+        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view[:_CHUNK_BYTES]) :]
+            os.fsync(descriptor)
+        except BaseException:
+            staged.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
+        return staged
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        descriptor = os.open(self._root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _etag(found: os.stat_result) -> str:
+    # The change time, unlike the modification time, cannot be set back by a copying tool.
+    return f"{found.st_ino:x}-{found.st_ctime_ns:x}-{found.st_size:x}"
+
+
+def _unless_missing(exc: OSError) -> None:
+    if not isinstance(exc, (FileNotFoundError, NotADirectoryError)):
+        raise exc
+
+
+def _file_stat(path: Path) -> os.stat_result | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None
+
+
+def _unchanged(path: Path, expected: StoredObject | None) -> bool:
+    # By bytes, not by tag: a tag may come back within one tick of the file system's clock.
+    try:
+        found = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return expected is None
+    return expected is not None and found == expected.data
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_abandoned(staging: Path) -> None:
+    oldest = time.time() - ABANDONED_AFTER_S
+    for path in staging.iterdir():
+        try:
+            abandoned = path.stat().st_mtime < oldest
+        except FileNotFoundError:  # its writer just renamed it
+            continue
+        if abandoned:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _os_errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise disk_error(what, exc) from exc
+
+
+def disk_error(what: str, exc: OSError) -> SyncError:
+    """The type that says what an operating system error means for the run."""
+    message = f"{what}: {exc.strerror or exc}"
+    if exc.errno in _DENIED:
+        return PermissionDeniedError(f"{message}; give this user read and write access")
+    if exc.errno in _MISPLACED:
+        return ConfigurationError(f"{message}; expected a folder or file that can stand there")
+    return DiskError(f"{message}; free space or mend the disk, then run the sync again")

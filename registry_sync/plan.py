@@ -1,0 +1,297 @@
+"""Decide what to publish. Reads and writes nothing: `source.py` and `store.py` do.
+
+`plan_sync` compares the rows with the index and says what is to be done with each, and why; `settle` turns
+the plan and what the conversions gave into the next index. The rules:
+
+- Only a `ready` row makes a version, only a `retired` one withdraws its own. A published row that takes
+  another status, expires, is deleted or becomes faulty changes its listing, not what is served (C11).
+- Every version a model's rows hold stays addressable; a row that makes a new one lets its old one go.
+- The current version is that of the latest `ready` row. A current row that is no longer ready stays current
+  until a later row is published or it is retired itself.
+- A bundle is read again only when its tag, size or path changed; a version that was refused is tried again
+  only when the bundle or the converter changed.
+- Equal inputs give an equal index, byte for byte (C9).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from itertools import groupby
+
+from pyfunc.contract import (
+    BundleStamp,
+    Index,
+    PublishedModel,
+    PublishedVersion,
+    Reason,
+    RowState,
+    sha256,
+    version_name,
+)
+from registry_sync.rows import READY, RETIRED, RegistryRow, RowFault, RowKey, parse_instant
+from registry_sync.store import ObjectStat
+
+ABSENT = "absent"
+EXPIRED = "expired"
+
+
+class Kind(StrEnum):
+    """What is to be done with a row."""
+
+    CONVERT = "convert"
+    KEEP = "keep"
+    LIST = "list"
+    RETIRE = "retire"
+    QUARANTINE = "quarantine"
+    ABSENT = "absent"
+    PRUNE = "prune"
+    FORGET = "forget"
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Digests of the code that ends up in an artifact, and of all the code that makes one."""
+
+    artifact_sha256: str
+    converter_sha256: str
+
+    def version(self, row: RegistryRow, bundle_sha256: str) -> str:
+        """Name of the version this row makes of these bytes (C1)."""
+        return version_name(
+            bundle_sha256,
+            code_sha256=self.artifact_sha256,
+            treatment_names=row.treatment_names,
+            outcome_names=row.outcome_names,
+        )
+
+    def refusal(self, version: str) -> str:
+        """Name of a failed attempt at this version: another converter may do better."""
+        return sha256(f"{version} {self.converter_sha256}".encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What is to be done with one row, and why.
+
+    `state` is how the row will be listed if a conversion adds nothing, None if it will not be. A `CONVERT`
+    carries the row and its bundle as listed.
+    """
+
+    kind: Kind
+    key: RowKey
+    why: str
+    state: RowState | None
+    row: RegistryRow | None = None
+    bundle: ObjectStat | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SyncPlan:
+    """Every row's action by key, and the index they start from."""
+
+    index: Index
+    actions: tuple[Action, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """A row's bundle became (or already was) this version."""
+
+    version: str
+    entry: PublishedVersion
+    bundle: BundleStamp
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A row's bundle became no version; `refused` is set where trying the same again is in vain."""
+
+    reason: Reason
+    bundle: BundleStamp | None = None
+    refused: str | None = None
+
+
+Outcome = Converted | Refused
+
+
+def plan_sync(
+    rows: Iterable[RegistryRow | RowFault],
+    bundles: Mapping[str, ObjectStat],
+    index: Index,
+    code: Code,
+    now: datetime,
+    *,
+    prune: bool = False,
+    model_id: str | None = None,
+) -> SyncPlan:
+    """Decide what to do with every row.
+
+    Args:
+        rows: all rows of the registry, or all of one model.
+        bundles: the listed objects by key, at least those the rows name.
+        index: what the mirror says now.
+        code: digests of the code that would convert.
+        now: the instant against which `ttl` counts.
+        prune: withdraw published versions whose row is absent.
+        model_id: the one model in question; other models' rows stay as they are.
+    """
+    found = {row.key: row for row in rows}
+    prior = {
+        (state.model_id, state.created_at): state
+        for state in index.rows
+        if model_id is None or state.model_id == model_id
+    }
+    live = {key: row for key, row in found.items() if isinstance(row, RowFault) or not row.expired(now)}
+    doubled = _doubled(live.values())
+    actions = []
+    for key in sorted(found.keys() | prior.keys()):
+        row, before = live.get(key), prior.get(key)
+        if row is None:
+            actions.append(_absent(key, before, EXPIRED if key in found else ABSENT, prune=prune))
+        elif isinstance(row, RowFault):
+            actions.append(_quarantine(row, before, row.reason))
+        elif row.status != READY:
+            actions.append(_not_ready(row, before))
+        elif key in doubled:
+            reason = Reason(
+                "created_at_doubled", "created_at: another ready row of this model has this instant"
+            )
+            actions.append(_quarantine(row, before, reason))
+        else:
+            served = index.models.get(row.model_id)
+            published = served.versions if served else {}
+            actions.append(_ready(row, before, bundles.get(row.bundle_key), published, code))
+    return SyncPlan(index, tuple(actions))
+
+
+def settle(plan: SyncPlan, outcomes: Mapping[RowKey, Outcome]) -> Index:
+    """The index after the plan, given what its conversions gave.
+
+    A `CONVERT` without an outcome leaves its row as it was.
+    """
+    planned = {action.key for action in plan.actions}
+    states = [state for state in plan.index.rows if (state.model_id, state.created_at) not in planned]
+    known = {model_id: dict(model.versions) for model_id, model in plan.index.models.items()}
+    for action in plan.actions:
+        outcome, state = outcomes.get(action.key), action.state
+        if state is None:
+            continue
+        if isinstance(outcome, Converted):
+            known.setdefault(state.model_id, {}).setdefault(outcome.version, outcome.entry)
+        states.append(state if outcome is None else _listed_after(state, outcome))
+    states.sort(key=lambda state: (state.model_id, state.created_at))
+    models = {}
+    for name, rows in groupby(states, key=lambda state: state.model_id):
+        if model := _model(list(rows), known.get(name, {}), plan.index.models.get(name)):
+            models[name] = model
+    return Index(models, tuple(states))
+
+
+def _doubled(rows: Iterable[RegistryRow | RowFault]) -> frozenset[RowKey]:
+    ready = [row for row in rows if isinstance(row, RegistryRow) and row.status == READY]
+    count = Counter((row.model_id, row.instant) for row in ready)
+    return frozenset(row.key for row in ready if count[row.model_id, row.instant] > 1)
+
+
+def _state(row: RegistryRow | RowFault, before: RowState | None) -> RowState:
+    """The row's listing, with what the last sync knew of its version and of the bundle at this path."""
+    same_path = before is not None and before.model_path == row.model_path
+    return RowState(
+        model_id=row.model_id,
+        created_at=row.created_at,
+        status=row.status,
+        model_name=row.model_name,
+        model_version=row.model_version,
+        execution_id=row.execution_id,
+        model_path=row.model_path,
+        version=before.version if before else None,
+        bundle=before.bundle if before and same_path else None,
+    )
+
+
+def _absent(key: RowKey, before: RowState | None, status: str, *, prune: bool) -> Action:
+    if before is None or before.version is None:
+        return Action(Kind.FORGET, key, f"row is {status}, nothing was published", None)
+    if prune:
+        return Action(Kind.PRUNE, key, f"row is {status}, --prune withdraws it", None)
+    state = replace(before, status=status, reason=None, refused=None)
+    return Action(Kind.ABSENT, key, f"row is {status}, its version stays", state)
+
+
+def _quarantine(
+    row: RegistryRow | RowFault, before: RowState | None, reason: Reason, refused: str | None = None
+) -> Action:
+    state = replace(_state(row, before), reason=reason, refused=refused)
+    return Action(Kind.QUARANTINE, row.key, reason.message, state)
+
+
+def _not_ready(row: RegistryRow, before: RowState | None) -> Action:
+    state = _state(row, before)
+    if row.status != RETIRED:
+        return Action(Kind.LIST, row.key, f"status is {row.status!r}", state)
+    withdrawn = replace(state, version=None, bundle=None)
+    if state.version is None:
+        return Action(Kind.LIST, row.key, "retired, not published", withdrawn)
+    return Action(Kind.RETIRE, row.key, "retired", withdrawn)
+
+
+def _ready(
+    row: RegistryRow,
+    before: RowState | None,
+    bundle: ObjectStat | None,
+    published: Mapping[str, PublishedVersion],
+    code: Code,
+) -> Action:
+    state = _state(row, before)
+    stamp = state.bundle
+    version = code.version(row, stamp.sha256) if stamp else None
+    if bundle is None:
+        if version is not None and version == state.version and version in published:
+            return Action(Kind.KEEP, row.key, "published; its bundle is gone, which changes nothing", state)
+        missing = Reason("bundle_missing", f"{row.bundle_key}: expected the bundle, found none")
+        return _quarantine(row, before, missing)
+    if stamp is None or version is None or (stamp.etag, stamp.size) != (bundle.etag, bundle.size):
+        why = "bundle not read yet" if state.version is None else "bundle or its path changed"
+        return Action(Kind.CONVERT, row.key, why, state, row, bundle)
+    reason, refused = bundle_mismatch(row, stamp), None
+    if reason is None and version not in published and before and before.refused == code.refusal(version):
+        reason, refused = before.reason, before.refused
+    if reason is not None:
+        return _quarantine(row, before, reason, refused)
+    if version in published:
+        return Action(Kind.KEEP, row.key, "published", replace(state, version=version))
+    return Action(Kind.CONVERT, row.key, "names or code changed", state, row, bundle)
+
+
+def bundle_mismatch(row: RegistryRow, found: BundleStamp) -> Reason | None:
+    """What is wrong if the bundle is not the one its row describes."""
+    if row.bundle_size not in (None, found.size):
+        promised = f"the row's {row.bundle_size} bytes, found {found.size}"
+    elif row.bundle_sha256 not in (None, found.sha256):
+        promised = f"the row's sha256 {row.bundle_sha256}, found {found.sha256}"
+    else:
+        return None
+    return Reason("bundle_mismatch", f"{row.bundle_key}: expected {promised}")
+
+
+def _listed_after(state: RowState, outcome: Outcome) -> RowState:
+    if isinstance(outcome, Converted):
+        return replace(state, version=outcome.version, bundle=outcome.bundle, reason=None, refused=None)
+    bundle = outcome.bundle or state.bundle
+    return replace(state, bundle=bundle, reason=outcome.reason, refused=outcome.refused)
+
+
+def _model(
+    states: Sequence[RowState], known: Mapping[str, PublishedVersion], before: PublishedModel | None
+) -> PublishedModel | None:
+    standing = [(state, state.version) for state in states if state.version and state.version in known]
+    if not standing:
+        return None
+    was = before.current if before else None
+    candidates = [pair for pair in standing if pair[0].status == READY or pair[1] == was] or standing
+    _, current = max(candidates, key=lambda pair: (parse_instant(pair[0].created_at), pair[0].created_at))
+    return PublishedModel(current, {version: known[version] for version in sorted({v for _, v in standing})})
