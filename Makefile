@@ -1,0 +1,89 @@
+# tauserve: every command a developer or a newcomer needs. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+LOCKS := deploy/locks
+# uv only where a wheel index must not be asked for torch; see $(LOCKS)/torch.txt.
+UV := $(BIN)/uv
+UV_INSTALL := $(UV) pip install --quiet --require-hashes
+PYTEST := $(BIN)/python -m pytest
+
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+
+.PHONY: help install demo test test-slow check format bench lock clean
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/.developer .venv-server/.installed .venv-mlflow/.installed .venv-ministack/.installed ## Make .venv and the side environments the tests use.
+
+demo: .venv/.runtime ## Train the example on real data, register, sync and serve it on port 8080.
+	$(BIN)/python -m examples.demo
+
+test: install ## Run the fast tests (under 5 minutes; installs nothing once `make install` has run).
+	$(PYTEST) -q -n 2 --dist loadfile -m "not slow"
+
+test-slow: install ## Run the slow tests: kill -9 at every write, MLflow's own commands, Spark.
+	$(PYTEST) -q -n 2 --dist loadfile -m slow
+
+check: install ## Lint, types, import contracts, Dockerfile.
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --config setup.cfg
+	$(BIN)/hadolint Dockerfile
+
+format: .venv/.developer ## Format and fix what can be fixed.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install ## Measure speed as ratios and hold them against benchmarks/budgets.toml.
+	$(BIN)/python -m benchmarks.in_process
+
+# ---- environments --------------------------------------------------------------------------------------
+
+.venv/bin/uv: $(LOCKS)/uv.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info[:2] >= (3, 11) else "tauserve needs Python 3.11 or later")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCKS)/uv.txt
+	@touch $@
+
+.venv/.runtime: .venv/bin/uv $(LOCKS)/runtime.txt $(LOCKS)/torch.txt setup.cfg
+	@echo "Installing what training, syncing and serving need into .venv ..."
+	$(BIN)/pip install --quiet --disable-pip-version-check -r $(LOCKS)/torch.txt
+	$(UV_INSTALL) -r $(LOCKS)/runtime.txt
+	$(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.developer: .venv/.runtime $(LOCKS)/developer.txt
+	@echo "Installing what the tests need into .venv ..."
+	$(UV_INSTALL) -r $(LOCKS)/developer.txt
+	@touch $@
+
+# The server's own requirements and nothing else: what its image holds.
+.venv-server/.installed: .venv/bin/uv requirements.txt
+	test -x .venv-server/bin/python || $(PYTHON) -m venv .venv-server
+	$(UV_INSTALL) --python .venv-server/bin/python -r requirements.txt
+	@touch $@
+
+# What an artifact's own requirements.txt names: where `mlflow models predict` must work without tauserve.
+.venv-mlflow/.installed: .venv/bin/uv $(LOCKS)/artifact.txt
+	test -x .venv-mlflow/bin/python || $(PYTHON) -m venv .venv-mlflow
+	$(UV_INSTALL) --python .venv-mlflow/bin/python -r $(LOCKS)/artifact.txt
+	@touch $@
+
+# A stand-in for AWS; it pins a botocore of its own.
+.venv-ministack/.installed: .venv/bin/uv $(LOCKS)/ministack.txt
+	test -x .venv-ministack/bin/python || $(PYTHON) -m venv .venv-ministack
+	$(UV_INSTALL) --python .venv-ministack/bin/python -r $(LOCKS)/ministack.txt
+	@touch $@
+
+lock: .venv/bin/uv ## Resolve every lock anew.
+	deploy/lock
+
+clean: ## Remove environments and caches; keeps ./.tauserve.
+	rm -rf .venv .venv-server .venv-mlflow .venv-ministack build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
