@@ -87,12 +87,14 @@ _SERVER_FAULT = 500
 
 def s3_client() -> S3Client:
     """A client of the configured region, credentials and endpoint."""
-    return boto3.client("s3", config=_CONFIG)
+    with _configuration():
+        return boto3.client("s3", config=_CONFIG)
 
 
 def dynamodb_client() -> DynamoDBClient:
     """A client of the configured region, credentials and endpoint."""
-    return boto3.client("dynamodb", config=_CONFIG)
+    with _configuration():
+        return boto3.client("dynamodb", config=_CONFIG)
 
 
 def error_code(exc: ClientError) -> str:
@@ -103,6 +105,17 @@ def error_code(exc: ClientError) -> str:
 def error_status(exc: ClientError) -> int:
     """The HTTP status of the reply, 0 if there is none."""
     return exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+
+
+@contextmanager
+def _configuration() -> Iterator[None]:
+    try:
+        yield
+    except (
+        BotoCoreError,
+        ValueError,
+    ) as exc:  # no region, a profile there is not, an endpoint that is no URL
+        raise ConfigurationError(f"AWS settings: {exc}; set AWS_REGION and the credentials") from exc
 
 
 @contextmanager

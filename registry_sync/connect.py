@@ -1,0 +1,29 @@
+"""Open the places the settings name. boto3 is loaded only if one of them is on AWS."""
+
+from __future__ import annotations
+
+from pyfunc.places import Bucket, Folder, SqliteFile, Table
+from registry_sync.folder import FolderStore
+from registry_sync.source import RegistrySource
+from registry_sync.sqlite import SqliteSource
+from registry_sync.store import ArtifactStore
+
+
+def open_store(place: Bucket | Folder) -> ArtifactStore:
+    """The artifacts store at this place; nothing is requested yet."""
+    if isinstance(place, Folder):
+        return FolderStore(place.path)
+    from registry_sync.aws import s3_client  # noqa: PLC0415 - boto3 is slow to import
+    from registry_sync.s3 import S3Store  # noqa: PLC0415
+
+    return S3Store(s3_client(), place.name)
+
+
+def open_source(place: Table | SqliteFile) -> RegistrySource:
+    """The registry at this place; nothing is requested yet."""
+    if isinstance(place, SqliteFile):
+        return SqliteSource(place.path)
+    from registry_sync.aws import dynamodb_client  # noqa: PLC0415 - boto3 is slow to import
+    from registry_sync.dynamodb import DynamoDBSource  # noqa: PLC0415
+
+    return DynamoDBSource(dynamodb_client(), place.name)

@@ -1,0 +1,123 @@
+"""What a sync did, for programs (JSON, in an order that does not change) and for people (a table)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pyfunc.contract import RowState
+from registry_sync.plan import Converted, Kind, SyncPlan
+from registry_sync.rows import RowKey
+from registry_sync.settings import Execution
+from registry_sync.sync import SyncResult
+
+Document = dict[str, Any]
+
+
+def sync_report(result: SyncResult, execution: Execution, *, exit_code: int) -> Document:
+    """The report of a finished sync.
+
+    A row is `published` if its version was not in the index before, `unchanged` if it was; a quarantined row
+    says which version of it, if any, is still served.
+    """
+    before = {
+        (name, version) for name, model in result.plan.index.models.items() for version in model.versions
+    }
+    fresh = {
+        key
+        for key, outcome in result.outcomes.items()
+        if isinstance(outcome, Converted) and (key[0], outcome.version) not in before
+    }
+    states = {(state.model_id, state.created_at): state for state in result.index.rows}
+    actions = {kind: [action.key for action in result.plan.actions if action.kind is kind] for kind in Kind}
+    served = [key for key in (*actions[Kind.CONVERT], *actions[Kind.KEEP]) if not states[key].reason]
+    refused = [key for key, state in states.items() if state.reason and key in _keys(result.plan)]
+    lists = {
+        "published": [_version(states[key]) for key in sorted(served) if key in fresh],
+        "unchanged": [_version(states[key]) for key in sorted(served) if key not in fresh],
+        "retired": [_row(key) for key in actions[Kind.RETIRE]],
+        "pruned": [_row(key) for key in actions[Kind.PRUNE]],
+        "absent": [_version(states[key]) for key in actions[Kind.ABSENT]],
+        "listed": [{**_row(key), "status": states[key].status} for key in actions[Kind.LIST]],
+        "quarantined": [_quarantined(states[key]) for key in sorted(refused)],
+    }
+    return {
+        "outcome": "done",
+        "exit_code": exit_code,
+        "execution": execution.document(),
+        "index_written": result.written,
+        "models": {name: model.current for name, model in sorted(result.index.models.items())},
+        "counts": {name: len(entries) for name, entries in lists.items()},
+        **lists,
+    }
+
+
+def plan_report(plan: SyncPlan, execution: Execution, *, exit_code: int) -> Document:
+    """The report of a dry run."""
+    return {
+        "outcome": "planned",
+        "exit_code": exit_code,
+        "execution": execution.document(),
+        "actions": [
+            {**_row(action.key), "action": action.kind, "why": action.why} for action in plan.actions
+        ],
+    }
+
+
+def failure_report(error: Exception, *, exit_code: int) -> Document:
+    """The report of a sync that stopped."""
+    return {
+        "outcome": "failed",
+        "exit_code": exit_code,
+        "error": {"type": type(error).__name__, "message": str(error)},
+    }
+
+
+def to_json(document: Mapping[str, Any]) -> str:
+    """Indented JSON with a final newline."""
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def plan_table(plan: SyncPlan) -> str:
+    """The plan as aligned columns: action, model, created, why."""
+    rows = [("ACTION", "MODEL", "CREATED", "WHY")]
+    for action in plan.actions:
+        model_id, created_at = action.key
+        rows.append((action.kind.value, _printable(model_id), _printable(created_at), _printable(action.why)))
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    lines = [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]])
+        for row in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def quarantines(result: SyncResult) -> int:
+    """How many rows in scope ended in quarantine."""
+    keys = _keys(result.plan)
+    return sum(
+        1 for state in result.index.rows if state.reason and (state.model_id, state.created_at) in keys
+    )
+
+
+def _keys(plan: SyncPlan) -> frozenset[RowKey]:
+    return frozenset(action.key for action in plan.actions)
+
+
+def _row(key: RowKey) -> Document:
+    return {"model_id": key[0], "created_at": key[1]}
+
+
+def _version(state: RowState) -> Document:
+    return {**_row((state.model_id, state.created_at)), "version": state.version}
+
+
+def _quarantined(state: RowState) -> Document:
+    reason = state.reason
+    code, message = (reason.code, reason.message) if reason else ("", "")
+    return {**_version(state), "code": code, "message": message}
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text)

@@ -1,0 +1,41 @@
+"""What the environment says: the places, and which pipeline execution this is. Read once, at the edge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from registry_sync.errors import ConfigurationError
+
+STEP_FUNCTIONS = "step-functions"
+STANDALONE = "standalone"
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """The pipeline execution that started us; id and start time are the pipeline's own words."""
+
+    mode: str = STANDALONE
+    execution_id: str = ""
+    start_time: str = ""
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Self:
+        """Read the pipeline's variables; an empty one counts as unset.
+
+        Raises:
+            ConfigurationError: a mode there is not.
+        """
+        mode = environ.get("EXECUTION_MODE") or STANDALONE
+        if mode not in (STEP_FUNCTIONS, STANDALONE):
+            raise ConfigurationError(
+                f"EXECUTION_MODE: expected {STEP_FUNCTIONS!r} or {STANDALONE!r}, found {mode!r}"
+            )
+        return cls(mode, environ.get("PIPELINE_EXECUTION_ID", ""), environ.get("EXECUTION_START_TIME", ""))
+
+    def document(self) -> dict[str, str]:
+        """What the report says of it: id and start time under Step Functions only."""
+        if self.mode == STANDALONE:
+            return {"mode": self.mode}
+        return {"mode": self.mode, "execution_id": self.execution_id, "start_time": self.start_time}

@@ -1,0 +1,176 @@
+"""The command line: parse, connect, run, report, exit. Everything that decides is elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from pyfunc.places import Bucket, Places
+from registry_sync import exits
+from registry_sync.connect import open_source, open_store
+from registry_sync.convert import Converter, convert_bundle, installed_code
+from registry_sync.plan import Kind
+from registry_sync.progress import Progress, choose_progress
+from registry_sync.publish import Publisher
+from registry_sync.register import Registration, register
+from registry_sync.report import (
+    Document,
+    failure_report,
+    plan_report,
+    plan_table,
+    quarantines,
+    sync_report,
+    to_json,
+)
+from registry_sync.rows import READY
+from registry_sync.settings import Execution
+from registry_sync.sync import Scope, Sides, run_sync, take_stock
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(exits.CONFIGURATION, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def main(argv: Sequence[str] | None = None, *, converter: Converter = convert_bundle) -> int:
+    """Run the command and return its exit code.
+
+    Args:
+        argv: the arguments, by default the process's.
+        converter: makes artifacts of bundles.
+    """
+    arguments = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        if arguments.command == "register":
+            return _register(arguments, os.environ)
+        return _sync(arguments, os.environ, converter)
+    except Exception as error:
+        return _fail(arguments, error)
+
+
+def _sync(arguments: argparse.Namespace, environ: Mapping[str, str], converter: Converter) -> int:
+    execution, progress = Execution.from_environ(environ), choose_progress()
+    places = Places.from_environ(environ)
+    publisher = Publisher(open_store(places.artifacts), converter, installed_code())
+    sides = Sides(open_source(places.registry), publisher, _bucket(places), lambda: datetime.now(UTC))
+    scope = Scope(arguments.model_id, arguments.prune)
+    progress.event("sync.started", registry=sides.source.name, store=sides.store.name, **execution.document())
+    if arguments.dry_run:
+        return _dry_run(arguments, sides, scope, execution)
+    result = run_sync(sides, scope, progress)
+    code = _code(quarantines(result), arguments)
+    report = sync_report(result, execution, exit_code=code)
+    _deliver(arguments, report)
+    _tell_end(progress, report)
+    return code
+
+
+def _dry_run(arguments: argparse.Namespace, sides: Sides, scope: Scope, execution: Execution) -> int:
+    _, plan = take_stock(sides, scope)
+    code = _code(sum(action.kind is Kind.QUARANTINE for action in plan.actions), arguments)
+    sys.stdout.write(plan_table(plan))
+    _write_report(arguments.report, plan_report(plan, execution, exit_code=code))
+    return code
+
+
+def _register(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    places = Places.from_environ(environ)
+    registration = Registration(
+        model_id=arguments.model_id,
+        created_at=arguments.created_at or datetime.now(UTC).isoformat(timespec="microseconds"),
+        model_name=arguments.model_name,
+        model_version=arguments.model_version,
+        status=arguments.status,
+        execution_id=arguments.execution_id or environ.get("PIPELINE_EXECUTION_ID", ""),
+        treatment_names=arguments.treatment_name,
+        outcome_names=arguments.outcome_name,
+    )
+    source, store = open_source(places.registry), open_store(places.artifacts)
+    item = register(arguments.bundle, registration, source, store, bucket=_bucket(places))
+    sys.stdout.write(to_json({"registered": item}))
+    return exits.OK
+
+
+def _code(quarantined: int, arguments: argparse.Namespace) -> int:
+    return exits.DATA if quarantined and not arguments.tolerate_quarantine else exits.OK
+
+
+def _bucket(places: Places) -> str | None:
+    return places.artifacts.name if isinstance(places.artifacts, Bucket) else None
+
+
+def _deliver(arguments: argparse.Namespace, report: Document) -> None:
+    sys.stdout.write(to_json(report))
+    _write_report(arguments.report, report)
+
+
+def _write_report(path: Path | None, report: Document) -> None:
+    if path is not None:
+        path.write_text(to_json(report), encoding="utf-8")
+
+
+def _tell_end(progress: Progress, report: Document) -> None:
+    progress.event("sync.done", exit_code=report["exit_code"], **report["counts"])
+
+
+def _fail(arguments: argparse.Namespace, error: Exception) -> int:
+    code = exits.exit_code(error)
+    if code == exits.BUG:
+        traceback.print_exception(error)
+    sys.stderr.write(f"registry_sync: {error}\n")
+    report: Path | None = getattr(arguments, "report", None)
+    if report is not None:
+        _write_report(report, failure_report(error, exit_code=code))
+    return code
+
+
+def _stop(_signum: int, _frame: FrameType | None) -> NoReturn:
+    sys.stderr.write("registry_sync: stopped by SIGTERM; what is served is whole, run the command again\n")
+    raise SystemExit(exits.STOPPED)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m registry_sync",
+        description="Carry registered models to the mirror the server reads.",
+    )
+    parser.set_defaults(command="sync")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be done, and why")
+    parser.add_argument("--model-id", metavar="ID", help="carry over this model only")
+    parser.add_argument("--prune", action="store_true", help="withdraw versions whose row is gone")
+    parser.add_argument(
+        "--tolerate-quarantine", action="store_true", help="exit 0 although rows are quarantined"
+    )
+    parser.add_argument("--report", type=Path, metavar="FILE", help="also write the JSON report here")
+    commands = parser.add_subparsers(title="commands", metavar="register")
+    _add_register(commands.add_parser("register", help="upload a bundle and write its row"))
+    return parser
+
+
+def _add_register(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command="register")
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the training job's file")
+    parser.add_argument("--model-id", required=True, metavar="ID")
+    parser.add_argument("--model-name", default="", metavar="NAME", help="default: the model's id")
+    parser.add_argument(
+        "--model-version", default="", metavar="VERSION", help="default: from the bundle's digest"
+    )
+    parser.add_argument("--status", default=READY, help="default: %(default)s")
+    parser.add_argument("--created-at", default="", metavar="ISO8601", help="default: now")
+    parser.add_argument(
+        "--execution-id",
+        default="",
+        metavar="ID",
+        help="default: PIPELINE_EXECUTION_ID, or one derived from the bundle's digest",
+    )
+    parser.add_argument("--treatment-name", action="append", default=[], metavar="NAME", help="repeatable")
+    parser.add_argument("--outcome-name", action="append", default=[], metavar="NAME", help="repeatable")
