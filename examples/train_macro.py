@@ -46,6 +46,7 @@ import argparse
 import math
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -204,14 +205,14 @@ def positive(text: str) -> int:
     return number
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Train, write the bundle, say how good it is."""
     parser = argparse.ArgumentParser(description="Train the example model and write its bundle.")
     parser.add_argument("--output", type=Path, required=True, help="file to write")
     parser.add_argument("--trees", type=tree_count, default=200, help="trees of the causal forest")
     parser.add_argument("--epochs", type=positive, default=10, help="passes of the nets over the rows")
     parser.add_argument("--quiet", action="store_true", help="print nothing")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     say = Progress(args.quiet)
     joblib.dump(train(args.trees, args.epochs, say), args.output, compress=3)
     say(f"wrote {args.output} ({args.output.stat().st_size / 1e6:.1f} MB)")

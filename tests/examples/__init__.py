@@ -1,0 +1,1 @@
+"""The example: its data, its trainer, its demonstration and MLproject."""
