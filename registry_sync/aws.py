@@ -111,10 +111,8 @@ def error_status(exc: ClientError) -> int:
 def _configuration() -> Iterator[None]:
     try:
         yield
-    except (
-        BotoCoreError,
-        ValueError,
-    ) as exc:  # no region, a profile there is not, an endpoint that is no URL
+    except (BotoCoreError, ValueError) as exc:
+        # No region, an unknown profile, an endpoint that is no URL.
         raise ConfigurationError(f"AWS settings: {exc}; set AWS_REGION and the credentials") from exc
 
 

@@ -14,6 +14,7 @@ from typing import Protocol
 import pyfunc
 from pyfunc.contract import Manifest, canonical_json, sha256
 from pyfunc.runtime import code_sha256
+from registry_sync.errors import ConfigurationError
 from registry_sync.plan import Code
 
 
@@ -32,6 +33,7 @@ class Converter(Protocol):
 
         Raises:
             ModelError: the bundle is refused; its `code` says why.
+            SyncError, OSError, MemoryError: the run cannot go on; nothing is known about the bundle.
         """
 
 
@@ -45,8 +47,10 @@ def convert_bundle(
     """The default `Converter`: `pyfunc.artifact.write_artifact`."""
     # An unattended job calls nobody but its own stores.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    from pyfunc.artifact import write_artifact  # noqa: PLC0415 - see the module's opening
-
+    try:
+        from pyfunc.artifact import write_artifact  # noqa: PLC0415 - see the module's opening
+    except ImportError as exc:
+        raise ConfigurationError(f"the converter cannot be loaded: {exc}; install tauserve[sync]") from exc
     return write_artifact(bundle, folder, treatment_names=treatment_names, outcome_names=outcome_names)
 
 

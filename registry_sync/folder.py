@@ -49,7 +49,7 @@ class FolderStore:
         return str(self._root)
 
     def list(self, prefix: str) -> Iterator[ObjectStat]:
-        """Every object whose key starts with `prefix`, by key; links to folders are not followed."""
+        """Every object whose key starts with `prefix`, by key; links are no objects."""
         with _os_errors(self.name):
             yield from sorted(self._walk(prefix), key=lambda found: found.key)
 
@@ -155,7 +155,7 @@ def _unless_missing(exc: OSError) -> None:
 
 def _file_stat(path: Path) -> os.stat_result | None:
     try:
-        found = path.stat()
+        found = path.lstat()
     except FileNotFoundError:
         return None
     return found if stat.S_ISREG(found.st_mode) else None

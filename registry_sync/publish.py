@@ -29,6 +29,7 @@ from registry_sync.errors import (
     ConflictError,
     ObjectMissingError,
     ObjectTooLargeError,
+    SyncError,
     UnavailableError,
 )
 from registry_sync.plan import Code, Converted, Outcome, Refused, bundle_mismatch
@@ -97,7 +98,7 @@ class Publisher:
             )
         except ModelError as exc:
             raise _RefusedError(Reason(exc.code, str(exc)), final=True) from exc
-        except (OSError, MemoryError):
+        except (SyncError, OSError, MemoryError):
             raise
         except Exception as exc:
             # A bundle nobody foresaw must not keep its neighbours from being published.

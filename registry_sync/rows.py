@@ -129,6 +129,9 @@ def parse_row(item: Mapping[str, object], *, bucket: str | None) -> RegistryRow 
 
 
 def _row(item: Mapping[str, object], texts: _Texts, bucket: str | None) -> RegistryRow:
+    for name, text in texts.items():
+        if item.get(name) not in (None, text) and isinstance(item[name], str):
+            raise _FaultError("attribute_type", f"{name}: expected Unicode text, found a lone surrogate")
     model_id = _required_text(item, "model_id")
     if not MODEL_ID.match(model_id):
         raise _FaultError(
@@ -211,7 +214,12 @@ def _shown(text: str) -> str:
 
 def _any_text(item: Mapping[str, object], name: str) -> str:
     value = item.get(name)
-    return value if isinstance(value, str) else ""
+    return _encodable(value) if isinstance(value, str) else ""
+
+
+def _encodable(text: str) -> str:
+    """The text without lone surrogates, which JSON can carry and UTF-8 cannot."""
+    return text.encode(errors="replace").decode()
 
 
 def _wrong_type(name: str, expected: str, value: object) -> _FaultError:
@@ -254,10 +262,14 @@ def _optional_digest(item: Mapping[str, object], name: str) -> str | None:
     return value
 
 
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value != "" and value == _encodable(value)
+
+
 def _optional_names(item: Mapping[str, object], name: str) -> tuple[str, ...] | None:
     value = item.get(name)
     if value is None:
         return None
-    if not isinstance(value, list) or not all(isinstance(entry, str) and entry for entry in value):
+    if not isinstance(value, list) or not all(map(_is_name, value)):
         raise _wrong_type(name, "a list of names", value)
     return tuple(value) or None
