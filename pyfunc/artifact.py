@@ -15,7 +15,7 @@ import pandas as pd
 from mlflow.models import Model, ModelSignature
 from mlflow.models.utils import _save_example
 from mlflow.pyfunc import FLAVOR_NAME, PY_VERSION, add_to_model
-from mlflow.types import Array, ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import Array, ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from pyfunc.answer import FloatArray, effect_names
 from pyfunc.bundle import read_bundle

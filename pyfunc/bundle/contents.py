@@ -109,6 +109,20 @@ class RegimeMlp:
 
 
 @dataclass(frozen=True, slots=True)
+class RegimeAttention:
+    """Linear to h; self-attention over a sequence of one, which is `output(value(.))`; Linear, ReLU, Linear.
+
+    The softmax that the trainer put inside comes after the head, as for `RegimeMlp`.
+    """
+
+    embedding: Linear
+    value: Linear
+    output: Linear
+    hidden: Linear
+    head: Linear
+
+
+@dataclass(frozen=True, slots=True)
 class UncertaintyMlp:
     """Linear, ReLU, Linear, ReLU, Linear to one, Softplus."""
 
@@ -134,7 +148,7 @@ class Bundle:
 
     generation: int
     effect: ForestEffect | LinearEffect
-    regime_net: RegimeMlp | None
+    regime_net: RegimeMlp | RegimeAttention | None
     uncertainty_net: UncertaintyMlp | None
     columns: tuple[str, ...]
     categories: tuple[Category, ...]

@@ -7,23 +7,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
-from pyfunc.bundle.contents import Linear, RegimeMlp, UncertaintyMlp
+from pyfunc.bundle.contents import Linear, RegimeAttention, RegimeMlp, UncertaintyMlp
 
 if TYPE_CHECKING:
     from pyfunc.compile.graph import GraphBuilder
 
 
-def add_regime_net(builder: GraphBuilder, x: str, net: RegimeMlp) -> None:
+def add_regime_net(builder: GraphBuilder, x: str, net: RegimeMlp | RegimeAttention) -> None:
     """Add `regime` (n, r) float32, probabilities, from scaled features `x` in float32."""
-    hidden = x
-    for linear, norm in net.blocks:
-        hidden = _add_linear(builder, hidden, linear)
-        scale, bias = builder.constant(norm.weight), builder.constant(norm.bias)
-        hidden = builder.op("LayerNormalization", hidden, scale, bias, axis=-1, epsilon=norm.epsilon)
-        hidden = builder.op("Mul", hidden, builder.op("Sigmoid", hidden))  # SiLU
-    logits = _add_linear(builder, hidden, net.head)
-    builder.op("Softmax", logits, output="regime", axis=-1)
+    hidden = _add_blocks(builder, x, net) if isinstance(net, RegimeMlp) else _add_attention(builder, x, net)
+    builder.op("Softmax", _add_linear(builder, hidden, net.head), output="regime", axis=-1)
     builder.output("regime", TensorProto.FLOAT, len(net.head.bias))
+
+
+def _add_blocks(builder: GraphBuilder, x: str, net: RegimeMlp) -> str:
+    for linear, norm in net.blocks:
+        x = _add_linear(builder, x, linear)
+        scale, bias = builder.constant(norm.weight), builder.constant(norm.bias)
+        x = builder.op("LayerNormalization", x, scale, bias, axis=-1, epsilon=norm.epsilon)
+        x = builder.op("Mul", x, builder.op("Sigmoid", x))  # SiLU
+    return x
+
+
+def _add_attention(builder: GraphBuilder, x: str, net: RegimeAttention) -> str:
+    for layer in (net.embedding, net.value, net.output, net.hidden):
+        x = _add_linear(builder, x, layer)
+    return builder.op("Relu", x)
 
 
 def add_uncertainty_net(builder: GraphBuilder, x: str, net: UncertaintyMlp) -> None:

@@ -1,0 +1,100 @@
+"""Reads a training bundle of any generation: container, pickle, estimator, nets, features, notes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pyfunc.bundle.arrays import as_texts
+from pyfunc.bundle.container import unwrap
+from pyfunc.bundle.contents import Bundle, Scaler
+from pyfunc.bundle.estimators import read_effect, read_names, read_scaler
+from pyfunc.bundle.networks import regime_net, uncertainty_net
+from pyfunc.bundle.recorders import BUNDLE_NAMES
+from pyfunc.bundle.results import json_value, regime_names, texts
+from pyfunc.bundle.tensors import read_state
+from pyfunc.bundle.unpickle import Budget, Cursor, read_pickle
+from pyfunc.bundle.validate import check_categories, check_columns, check_scaler
+from pyfunc.errors import InvalidModelError, MalformedBundleError
+from pyfunc.features import Category
+
+
+def read_bundle(data: bytes) -> Bundle:
+    """Read a bundle without running any of it.
+
+    Args:
+        data: the file a training job left: a pickle, plain or in one of joblib's compressions.
+
+    Raises:
+        BundleError: it is refused; the leaf and its `code` say why.
+    """
+    budget = Budget()
+    cursor = Cursor(unwrap(data))
+    root = read_pickle(cursor, BUNDLE_NAMES, budget)
+    if cursor.left:
+        raise MalformedBundleError(f"{cursor.left} bytes follow the pickle's end")
+    bundle = _mapping(root, "bundle")
+    state = _mapping(bundle.get("model_state"), "model_state")
+    generation, columns, categories, scaler = _features(bundle)
+    d = len(columns)
+    estimator = state.get("causal_model")
+    effect = read_effect(estimator, d)
+    regime = regime_net(read_state(state.get("regime_classifier_state"), budget), d)
+    results = bundle.get("training_results")
+    noted = json_value(_mapping(results, "training_results") if results is not None else {})
+    return Bundle(
+        generation=generation,
+        effect=effect,
+        regime_net=regime,
+        uncertainty_net=uncertainty_net(read_state(state.get("uncertainty_estimator_state"), budget), d),
+        columns=columns,
+        categories=categories,
+        scaler=scaler,
+        regime_names=regime_names(results, len(regime.head.bias)) if regime is not None else (),
+        treatment_names=read_names(estimator, "treatment_names", effect.n_treatments, "T"),
+        outcome_names=read_names(estimator, "output_names", effect.n_outcomes, "Y"),
+        training_results=noted if isinstance(noted, dict) else {},
+        versions=texts(bundle.get("versions")),
+        training_timestamp=_text(bundle, "training_timestamp"),
+        execution_id=_text(bundle, "execution_id"),
+    )
+
+
+def _features(
+    bundle: Mapping[object, object],
+) -> tuple[int, tuple[str, ...], tuple[Category, ...], Scaler]:
+    """Generation, columns, categories and scaler; only generation 3 has an encoder."""
+    encoder = bundle.get("encoder")
+    if encoder is None:
+        generation = 1 if bundle.get("versions") is None else 2
+        columns, categories = as_texts(bundle.get("feature_columns")), _categories({})
+        scaler = read_scaler(bundle.get("scaler"))
+    else:
+        generation, parts = 3, _mapping(encoder, "encoder")
+        columns = as_texts(parts.get("feature_columns"))
+        categories = _categories(parts)
+        scaler = read_scaler(parts.get("scaler"))
+        if as_texts(bundle.get("feature_columns")) != columns:
+            raise InvalidModelError("feature_columns: expected the encoder's own, in its order")
+    check_columns(columns)
+    check_categories(categories, columns)
+    check_scaler(scaler, len(columns))
+    return generation, columns, categories, scaler
+
+
+def _categories(encoder: Mapping[object, object]) -> tuple[Category, ...]:
+    names = as_texts(encoder.get("categorical_cols", []))
+    levels = _mapping(encoder.get("categorical_levels", {}), "categorical_levels")
+    if missing := [name for name in names if name not in levels]:
+        raise InvalidModelError(f"categorical_levels: none for {missing[:4]}")
+    return tuple(Category(name, as_texts(levels[name])) for name in names)
+
+
+def _mapping(value: object, what: str) -> Mapping[object, object]:
+    if not isinstance(value, dict):
+        raise MalformedBundleError(f"{what}: expected a dict, found {type(value).__name__}")
+    return value
+
+
+def _text(bundle: Mapping[object, object], name: str) -> str:
+    value = bundle.get(name)
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,106 @@
+"""What a pickle may name, and the inert objects that stand for it.
+
+A pair outside the tables is refused. A pair inside them is never looked up in a module: it becomes a `Name`,
+calling it becomes a `Recorded`, and that stores what it was given. The tables were learnt from bundles that
+econml 0.15 to 0.17, scikit-learn 1.5 to 1.9, numpy 1.26 to 2.4 and torch 2.13 wrote. First-stage models are
+dead weight that is read past; they are named one by one as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A module's member that a pickle refers to."""
+
+    module: str
+    name: str
+
+
+@dataclass(slots=True, eq=False)
+class Recorded:
+    """An object a pickle describes: what would be called with what, and what would be put into it."""
+
+    name: Name
+    args: tuple[object, ...]
+    state: object = None
+    has_state: bool = False
+    elements: list[object] = field(default_factory=list)
+    items: list[tuple[object, object]] = field(default_factory=list)
+
+
+def _table(modules: Mapping[str, str]) -> dict[tuple[str, str], Name]:
+    return {(m, n): Name(m, n) for m, names in modules.items() for n in names.split()}
+
+
+BUNDLE_NAMES = _table(
+    {
+        "collections": "OrderedDict",
+        "_codecs": "encode",
+        # arrays and scalars
+        "numpy": "dtype ndarray",
+        "numpy.core.multiarray": "_reconstruct scalar",
+        "numpy._core.multiarray": "_reconstruct scalar",
+        "numpy.core.numeric": "_frombuffer",
+        "numpy._core.numeric": "_frombuffer",
+        "joblib.numpy_pickle": "NumpyArrayWrapper",
+        # random states
+        "numpy.random._pickle": "__bit_generator_ctor __generator_ctor __randomstate_ctor",
+        "numpy.random._mt19937": "MT19937",
+        "numpy.random._pcg64": "PCG64",
+        "numpy.random.bit_generator": "SeedSequence __pyx_unpickle_SeedSequence",
+        # nets
+        "torch._utils": "_rebuild_tensor_v2",
+        "torch.storage": "_load_from_bytes",
+        "torch.torch_version": "TorchVersion",
+        # estimators of effects
+        "econml.dml.causal_forest": "CausalForestDML _CausalForestFinalWrapper "
+        "_GenericSingleOutcomeModelFinalWithCovInference",
+        "econml.dml.dml": "DML LinearDML SparseLinearDML KernelDML NonParamDML _FinalWrapper "
+        "_FirstStageSelector _FirstStageWrapper",
+        "econml.dml._rlearner": "_ModelFinal _ModelNuisance",
+        "econml.grf._base_grftree": "GRFTree",
+        "econml.grf.classes": "CausalForest MultiOutputGRF",
+        "econml.tree._tree": "Tree",
+        "econml.inference._inference": "GenericModelFinalInference GenericSingleTreatmentModelFinalInference "
+        "LinearModelFinalInference StatsModelsInference",
+        "econml.sklearn_extensions.linear_model": "DebiasedLasso MultiOutputDebiasedLasso "
+        "StatsModelsLinearRegression "
+        "WeightedLasso WeightedLassoCV WeightedLassoCVWrapper WeightedLassoWrapper WeightedMultiTaskLassoCV",
+        "econml.sklearn_extensions.model_selection": "FixedModelSelector ListSelector SklearnCVSelector "
+        "WeightedKFold WeightedStratifiedKFold",
+        "econml.utilities": "add_intercept",
+        "econml.validate.sensitivity_analysis": "SensitivityParams",
+        # first stages and scalers
+        "sklearn.preprocessing._data": "StandardScaler PolynomialFeatures MinMaxScaler RobustScaler",
+        "sklearn.preprocessing._polynomial": "PolynomialFeatures",
+        "sklearn.preprocessing._function_transformer": "FunctionTransformer",
+        "sklearn.pipeline": "Pipeline",
+        "sklearn.dummy": "DummyRegressor",
+        "sklearn.linear_model._base": "LinearRegression",
+        "sklearn.linear_model._coordinate_descent": "ElasticNet ElasticNetCV Lasso LassoCV "
+        "MultiTaskElasticNet MultiTaskElasticNetCV MultiTaskLasso MultiTaskLassoCV",
+        "sklearn.linear_model._ridge": "Ridge RidgeCV",
+        "sklearn.ensemble._forest": "ExtraTreesRegressor RandomForestRegressor",
+        "sklearn.ensemble._gb": "GradientBoostingRegressor",
+        "sklearn.ensemble._hist_gradient_boosting.binning": "_BinMapper",
+        "sklearn.ensemble._hist_gradient_boosting.gradient_boosting": "HistGradientBoostingRegressor",
+        "sklearn.ensemble._hist_gradient_boosting.predictor": "TreePredictor",
+        "sklearn._loss._loss": "CyHalfSquaredError",
+        "sklearn._loss.link": "IdentityLink Interval",
+        "sklearn._loss.loss": "HalfSquaredError",
+        "sklearn.tree._classes": "DecisionTreeRegressor ExtraTreeRegressor",
+        "sklearn.tree._tree": "Tree",
+        "sklearn.metrics._scorer": "_PassthroughScorer",
+        "sklearn.model_selection._search": "GridSearchCV",
+        "sklearn.model_selection._split": "GroupKFold KFold TimeSeriesSplit _CVIterableWrapper",
+    }
+)
+
+STORAGE_NAMES = _table(
+    {"torch": "FloatStorage", "torch.storage": "UntypedStorage", "collections": "OrderedDict"}
+)
+"""What may stand in the pickles of torch's legacy storage layout."""
