@@ -44,7 +44,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -91,8 +90,7 @@ class Progress:
     def __call__(self, message: str) -> None:
         """Print one line with the seconds since the start."""
         if not self._quiet:
-            sys.stdout.write(f"[{time.monotonic() - self._start:5.1f} s] {message}\n")
-            sys.stdout.flush()
+            print(f"[{time.monotonic() - self._start:5.1f} s] {message}", flush=True)
 
 
 def train(trees: int, epochs: int, say: Progress) -> dict[str, object]:
