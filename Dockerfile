@@ -11,7 +11,7 @@ ENV PYTHONUNBUFFERED=1 \
     PATH=/opt/venv/bin:$PATH \
     TAUSERVE_HOME=/var/lib/tauserve
 # Numeric, so that an orchestrator can see that it is not root.
-RUN useradd --system --no-create-home --uid 10001 tauserve \
+RUN useradd --no-create-home --shell /usr/sbin/nologin --uid 10001 tauserve \
     && install --directory --owner=10001 --group=10001 /var/lib/tauserve
 WORKDIR /app
 
