@@ -1,0 +1,326 @@
+"""What can go wrong while models are served, and the one table that turns types into HTTP status codes.
+
+Every error answer has one shape: {"error": {"code", "message", "details", "request_id"}}. Never a trace,
+never the payload; names a caller gave are cut short.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import ClassVar
+
+import orjson
+
+from pyfunc.errors import ArtifactError, ModelError, NonFiniteAnswerError, OptionError, RecordError
+
+MAX_NAME = 128
+MAX_MESSAGE = 1000
+RETRY_AFTER_S = 1
+
+
+class ServerError(Exception):
+    """Root of everything `server` raises on purpose."""
+
+    code: ClassVar[str] = "server_error"
+
+    @property
+    def details(self) -> Mapping[str, object]:
+        """What a program needs to react, as JSON values."""
+        return {}
+
+
+# ---- starting ------------------------------------------------------------------------------------------
+
+
+class SettingError(ServerError):
+    """A variable the server cannot start with."""
+
+    code = "invalid_setting"
+
+    def __init__(self, key: str, value: str, *, wanted: str) -> None:
+        self.key, self.value, self.wanted = key, value, wanted
+        super().__init__(f"{key}: expected {wanted}, found {value!r}")
+
+
+class UnknownSettingError(SettingError):
+    """A TAUSERVE_* variable that does not exist: probably a misspelt one, so nothing is guessed."""
+
+    code = "unknown_setting"
+
+    def __init__(self, key: str, value: str, known: Sequence[str]) -> None:
+        self.nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
+        super().__init__(key, value, wanted=f"a variable that exists (nearest: {self.nearest})")
+
+
+class AddressError(ServerError):
+    """The address cannot be listened on."""
+
+    code = "address_unavailable"
+
+    def __init__(self, host: str, port: int, *, found: str) -> None:
+        self.host, self.port, self.found = host, port, found
+        super().__init__(
+            f"PORT={port} on TAUSERVE_HOST={host}: expected a free address, found: {found}; "
+            "stop the other process or set another PORT"
+        )
+
+
+# ---- the mirror ----------------------------------------------------------------------------------------
+
+
+class MirrorError(ServerError):
+    """An object of the mirror could not be read."""
+
+    code = "mirror_error"
+
+    def __init__(self, key: str, message: str) -> None:
+        self.key = key
+        super().__init__(f"{key}: {message}")
+
+
+class ObjectMissingError(MirrorError):
+    """There is no such object."""
+
+    code = "object_missing"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key, "expected an object, found none")
+
+
+class ObjectTooLargeError(MirrorError):
+    """The object is longer than was promised; the rest was not read."""
+
+    code = "object_too_large"
+
+    def __init__(self, key: str, limit: int) -> None:
+        self.limit = limit
+        super().__init__(key, f"expected at most {limit} bytes, found more")
+
+
+class ForeignFilesError(MirrorError):
+    """A version's folder and its manifest do not list the same files (C12)."""
+
+    code = "foreign_files"
+
+    def __init__(self, prefix: str, *, missing: Sequence[str], foreign: Sequence[str]) -> None:
+        self.missing, self.foreign = tuple(missing), tuple(foreign)
+        super().__init__(
+            prefix,
+            "expected exactly the manifest's files, "
+            f"missing {list(missing[:5])}, foreign {list(foreign[:5])}",
+        )
+
+
+class MirrorUnavailableError(MirrorError):
+    """The store did not answer in time, throttled or failed; trying again may help."""
+
+    code = "mirror_unavailable"
+
+
+class MirrorDeniedError(MirrorError):
+    """The credentials or file modes do not allow reading."""
+
+    code = "mirror_denied"
+
+
+class MirrorConfigurationError(MirrorError):
+    """A bucket, folder or key that cannot be right."""
+
+    code = "mirror_misconfigured"
+
+
+class NoMirrorError(ServerError):
+    """Nothing has been synced to this place."""
+
+    code = "no_mirror"
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        super().__init__(
+            "expected mlflow/index.json in the artifacts store, found none; run `python -m registry_sync`, "
+            "or check ARTIFACTS_BUCKET and TAUSERVE_HOME"
+        )
+
+
+# ---- models --------------------------------------------------------------------------------------------
+
+
+class NotReadyError(ServerError):
+    """Models are still being loaded."""
+
+    code = "not_ready"
+
+    def __init__(self, waiting: int | None = None) -> None:
+        what = "the index" if waiting is None else f"{waiting} model(s)"
+        super().__init__(f"expected all models loaded, found {what} still loading; try again")
+
+
+class UnknownModelError(ServerError):
+    """No such model or version in the index."""
+
+    code = "unknown_model"
+
+    def __init__(self, reference: str) -> None:
+        self.reference = reference[:MAX_NAME]
+        super().__init__(f"{self.reference!r}: no such model or version; see GET /models")
+
+
+class ModelRefusedError(ServerError):
+    """The version is in the index, but its files cannot be served."""
+
+    code = "model_refused"
+
+    def __init__(self, model_id: str, version: str, *, reason_code: str, reason: str) -> None:
+        self.model_id, self.version, self.reason_code = model_id, version, reason_code
+        super().__init__(f"{model_id}@{version} is not served: {reason}")
+
+    @property
+    def details(self) -> Mapping[str, object]:
+        """Which version, and the code of its reason."""
+        return {"model_id": self.model_id, "version": self.version, "reason": self.reason_code}
+
+
+class LoadFailedError(ServerError):
+    """Loading stopped in a way nobody foresaw; the log has the trace."""
+
+    code = "load_failed"
+
+    def __init__(self, ref: str, *, found: str) -> None:
+        super().__init__(
+            f"{ref}: expected files a model can be loaded from, found that loading ends in {found}"
+        )
+
+
+# ---- requests ------------------------------------------------------------------------------------------
+
+
+class InvalidJsonError(ServerError):
+    """The body is not JSON."""
+
+    code = "invalid_json"
+
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            "expected one UTF-8 JSON document without duplicate keys, NaN or Infinity; found: " + found[:120]
+        )
+
+
+class MediaTypeError(ServerError):
+    """A body of another type or encoding than is read."""
+
+    code = "unsupported_media_type"
+
+    def __init__(self, header: str, *, expected: str, found: str) -> None:
+        super().__init__(f"{header}: expected {expected}, found {found[:MAX_NAME]!r}")
+
+
+class BodyTooLargeError(ServerError):
+    """More bytes than allowed; the rest was not read."""
+
+    code = "body_too_large"
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"expected a body of at most {limit} bytes, found more; send several requests")
+
+    @property
+    def details(self) -> Mapping[str, object]:
+        """The limit."""
+        return {"max_body_bytes": self.limit}
+
+
+class TooManyRowsError(ServerError):
+    """More records than allowed."""
+
+    code = "too_many_rows"
+
+    def __init__(self, limit: int, found: int) -> None:
+        self.limit = limit
+        super().__init__(f"expected at most {limit} records, found {found}; send several requests")
+
+    @property
+    def details(self) -> Mapping[str, object]:
+        """The limit."""
+        return {"max_rows": self.limit}
+
+
+# ---- the table -----------------------------------------------------------------------------------------
+
+STATUS: Mapping[type[BaseException], HTTPStatus] = {
+    InvalidJsonError: HTTPStatus.BAD_REQUEST,
+    UnknownModelError: HTTPStatus.NOT_FOUND,
+    BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    TooManyRowsError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    MediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    RecordError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    OptionError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    # The version proved itself on its golden rows, so it is this row that leads out of its range.
+    NonFiniteAnswerError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
+    NoMirrorError: HTTPStatus.SERVICE_UNAVAILABLE,
+    MirrorError: HTTPStatus.SERVICE_UNAVAILABLE,
+    ArtifactError: HTTPStatus.SERVICE_UNAVAILABLE,
+    ModelRefusedError: HTTPStatus.SERVICE_UNAVAILABLE,
+    BaseException: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error as a caller sees it."""
+
+    status: int
+    code: str
+    message: str
+    details: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers that belong to the status."""
+        unavailable = self.status == HTTPStatus.SERVICE_UNAVAILABLE
+        return {"Retry-After": str(RETRY_AFTER_S)} if unavailable else {}
+
+    def to_bytes(self, request_id: str) -> bytes:
+        """The answer's JSON."""
+        error = {
+            "code": self.code,
+            "message": _cut(self.message, MAX_MESSAGE),
+            "details": _short(self.details),
+            "request_id": request_id,
+        }
+        return orjson.dumps({"error": error})
+
+
+def problem_of(error: BaseException) -> Problem:
+    """What a caller is told, by the nearest type in the table; of a bug nothing but its status."""
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    if status is HTTPStatus.INTERNAL_SERVER_ERROR or not isinstance(error, (ServerError, ModelError)):
+        return problem_of_status(status)
+    return Problem(status, error.code, str(error), getattr(error, "details", {}))
+
+
+def problem_of_status(status: int) -> Problem:
+    """A problem the framework found: no such path, wrong method, a bug."""
+    phrase = HTTPStatus(status).phrase
+    bug = status == HTTPStatus.INTERNAL_SERVER_ERROR
+    code = "internal_error" if bug else phrase.lower().replace(" ", "_")
+    return Problem(status, code, f"{phrase}; see GET /openapi.json for what there is")
+
+
+def _cut(text: str, limit: int) -> str:
+    # A lone surrogate is legal in a Python text, not in UTF-8.
+    whole = text.encode("utf-8", "replace").decode()
+    return whole if len(whole) <= limit else whole[: limit - 3] + "..."
+
+
+def _short(value: object) -> object:
+    if isinstance(value, str):
+        return _cut(value, MAX_NAME)
+    if isinstance(value, Mapping):
+        return {_cut(str(key), MAX_NAME): _short(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_short(item) for item in value]
+    return value

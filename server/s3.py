@@ -1,0 +1,115 @@
+"""The mirror in an S3 bucket. Importing this costs botocore; `mirror.py` does so only for a bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
+from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.parsers import ResponseParserError
+
+from server.errors import (
+    MirrorConfigurationError,
+    MirrorDeniedError,
+    MirrorError,
+    MirrorUnavailableError,
+    ObjectMissingError,
+    ObjectTooLargeError,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_CONFIG = Config(
+    retries={"mode": "standard", "total_max_attempts": 3},
+    connect_timeout=2.0,
+    read_timeout=10.0,
+    user_agent_extra="tauserve",
+)
+_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
+_WIRE = (BotoConnectionError, HTTPClientError, IncompleteReadError, ResponseParserError)
+_MISSING = frozenset({"NoSuchKey", "404"})
+_DENIED = ("AccessDenied", "ExpiredToken")
+_DENIED_STATUS = frozenset({401, 403})
+_THROTTLED_STATUS = 429
+_SERVER_FAULT = 500
+
+
+def s3_client() -> S3Client:
+    """A client of the configured region, credentials and endpoint.
+
+    Raises:
+        MirrorConfigurationError: no region, an unknown profile, an endpoint that is no URL.
+    """
+    try:
+        return boto3.client("s3", config=_CONFIG)
+    except (BotoCoreError, ValueError) as exc:
+        raise MirrorConfigurationError("AWS settings", f"{exc}; set AWS_REGION and the credentials") from exc
+
+
+class S3Mirror:
+    """A mirror over one bucket."""
+
+    def __init__(self, client: S3Client, bucket: str) -> None:
+        self._client, self._bucket = client, bucket
+
+    @property
+    def name(self) -> str:
+        """The bucket."""
+        return f"s3://{self._bucket}"
+
+    def read(self, key: str, *, max_bytes: int) -> bytes:
+        """Read an object whole."""
+        with _aws_errors(key):
+            reply = self._client.get_object(Bucket=self._bucket, Key=key)
+            with reply["Body"] as body:
+                if reply["ContentLength"] > max_bytes:
+                    raise ObjectTooLargeError(key, max_bytes)
+                # To the end of the stream: only there is the reply's length checked.
+                return body.read()
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Keys of everything below `prefix`."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
+        with _aws_errors(prefix):
+            for page in pages:
+                for found in page.get("Contents", ()):
+                    yield found["Key"]
+
+
+@contextmanager
+def _aws_errors(key: str) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as exc:
+        raise _client_error(key, exc) from exc
+    except _CREDENTIALS as exc:
+        raise MirrorDeniedError(key, f"{exc}; expected AWS credentials in the environment") from exc
+    except _WIRE as exc:
+        raise MirrorUnavailableError(key, str(exc)) from exc
+    except BotoCoreError as exc:
+        raise MirrorConfigurationError(key, str(exc)) from exc
+
+
+def _client_error(key: str, exc: ClientError) -> MirrorError:
+    code = exc.response.get("Error", {}).get("Code", "")
+    status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if code in _MISSING:
+        return ObjectMissingError(key)
+    if status in _DENIED_STATUS or code.startswith(_DENIED):
+        return MirrorDeniedError(key, f"{code}; check the task role's s3:GetObject and s3:ListBucket")
+    if status >= _SERVER_FAULT or status == _THROTTLED_STATUS:
+        return MirrorUnavailableError(key, f"{code or status}; try again")
+    return MirrorConfigurationError(key, f"{code or status}; check ARTIFACTS_BUCKET and AWS_REGION")
