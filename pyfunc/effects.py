@@ -27,6 +27,10 @@ class LocalSolution:
     theta: FloatArray
     inverse: FloatArray
 
+    def of_outcome(self, outcome: int, outcomes: int) -> LocalSolution:
+        """Every `outcomes`-th row from `outcome` on: one outcome's rows of a block in row-major order."""
+        return LocalSolution(self.theta[outcome::outcomes], self.inverse[outcome::outcomes])
+
 
 def solve_moments(moments: FloatArray) -> LocalSolution:
     """Solve each row's moment equation (econml 0.17 `BaseGRF._predict_point_and_var`).

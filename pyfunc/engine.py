@@ -5,6 +5,7 @@ Numpy in, numpy out; one thread; a row's answer depends on that row alone (contr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from statistics import NormalDist
 
@@ -47,6 +48,7 @@ class Engine:
         self._run_options = ort.RunOptions()
         self._run_options.add_run_config_entry("only_execute_path_to_fetches", "1")
         self._n_treatments = n_treatments
+        self._units = np.eye(n_treatments)
         self._bags = tuple(bags)
         declared = {output.name for output in self._session.get_outputs()}
         self._is_forest = "moments" in declared
@@ -99,36 +101,41 @@ class Engine:
 
     def _contrasts(self, query: EffectQuery) -> FloatArray:
         """(m, t): the asked contrast, or one unit of each treatment in turn."""
-        if query.contrast is None:
-            return np.eye(self._n_treatments)
-        return np.array([query.contrast], dtype=np.float64)
+        return self._units if query.contrast is None else np.array([query.contrast], dtype=np.float64)
 
     def _forest(
         self, answers: dict[str, FloatArray], query: EffectQuery
     ) -> tuple[FloatArray, FloatArray | None]:
         """Effects and, if asked, their variances: (n, outcomes * m) each."""
-        contrasts, moments = self._contrasts(query), answers["moments"]
-        effects, variances = [], []
-        for outcome in range(moments.shape[1]):
-            solution = solve_moments(moments[:, outcome])
-            effects.append(solution.theta[:, : self._n_treatments] @ contrasts.T)
-            if query.confidence is not None:
-                trees, bags = answers["tree_moments"][:, outcome], self._bags[outcome]
-                variances.append(forest_variance(solution, trees, bags, contrasts))
-        return np.hstack(effects), np.hstack(variances) if variances else None
+        moments = answers["moments"]
+        n, outcomes, width = moments.shape
+        solution = solve_moments(moments.reshape(n * outcomes, width))
+        effects = solution.theta[:, : self._n_treatments]
+        if query.contrast is not None:
+            effects = effects @ self._contrasts(query).T
+        effects = effects.reshape(n, -1)
+        if query.confidence is None:
+            return effects, None
+        contrasts, trees = self._contrasts(query), answers["tree_moments"]
+        variances = [
+            forest_variance(solution.of_outcome(o, outcomes), trees[:, o], self._bags[o], contrasts)
+            for o in range(outcomes)
+        ]
+        return effects, np.hstack(variances)
 
     def _linear(
         self, answers: dict[str, FloatArray], query: EffectQuery
     ) -> tuple[FloatArray, FloatArray | None]:
         """Effects and, if asked, their variances: (n, outcomes * m) each."""
-        contrasts = self._contrasts(query)
-        effects = answers["effects"].reshape(len(answers["effects"]), -1, self._n_treatments)
-        projected = (effects @ contrasts.T).reshape(len(effects), -1)
+        effects = answers["effects"]
+        if query.contrast is not None:
+            per_treatment = effects.reshape(len(effects), -1, self._n_treatments)
+            effects = (per_treatment @ self._contrasts(query).T).reshape(len(effects), -1)
         if query.confidence is None:
-            return projected, None
-        covariance = answers["effect_covariance"]  # (n, outcomes, t, t)
-        outcomes = range(covariance.shape[1])
-        return projected, np.hstack([linear_variance(covariance[:, o], contrasts) for o in outcomes])
+            return effects, None
+        contrasts, covariance = self._contrasts(query), answers["effect_covariance"]
+        outcomes = range(covariance.shape[1])  # (n, outcomes, t, t)
+        return effects, np.hstack([linear_variance(covariance[:, o], contrasts) for o in outcomes])
 
 
 def _chunks(x: FloatArray) -> Iterator[FloatArray]:
@@ -144,5 +151,8 @@ def _check_finite(prediction: Prediction) -> None:
         "uncertainty": prediction.uncertainty,
     }
     for name, values in parts.items():
-        if values is not None and not (finite := np.isfinite(values)).all():
-            raise NonFiniteAnswerError(name, int(np.argwhere(~finite)[0][0]))
+        # A finite sum has finite terms; only another sum is worth the closer look.
+        if values is None or math.isfinite(values.sum()):
+            continue
+        if len(bad := np.argwhere(~np.isfinite(values))):
+            raise NonFiniteAnswerError(name, int(bad[0][0]))
