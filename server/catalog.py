@@ -1,200 +1,151 @@
-"""Which models answer, which are refused and why: one immutable value, replaced as a whole.
+"""What is served at one moment: an immutable snapshot that requests read and one reference swaps.
 
-A reader takes the catalog once and asks it everything, so that no request sees two states. Names: a
-reference is `{id}`, which means the current version, or `{id}@{version}`; a key is always the latter.
+Reads and writes nothing; `models.py` makes new snapshots.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from enum import StrEnum
-from types import MappingProxyType
 from typing import Self
 
-from pyfunc.contract import Index, Reason, RowState
+from pyfunc.contract import Index, PublishedVersion, Reason, RowState
 from pyfunc.errors import ModelError
 from pyfunc.model import HybridCausalModel
 from server.errors import (
-    MirrorError,
-    NoMirrorError,
-    RefusedModelError,
-    RetiredModelError,
+    MirrorDeniedError,
+    MirrorUnavailableError,
+    ModelRefusedError,
     ServerError,
-    StartingError,
     UnknownModelError,
 )
 
-READY, QUARANTINED, RETIRED, LOADING = "ready", "quarantined", "retired", "loading"
+READY = "ready"
+QUARANTINED = "quarantined"
+PENDING = "pending"
 
+Refusal = ModelError | ServerError
+"""Why a version is not served."""
 
-class Health(StrEnum):
-    """The process in one word."""
-
-    STARTING = "starting"
-    HEALTHY = "healthy"
-    DEGRADED = "degraded"
+PASSING = (MirrorUnavailableError, MirrorDeniedError)
+"""Refusals that may be gone at the next try."""
 
 
 @dataclass(frozen=True, slots=True)
-class ServedModel:
-    """A version that passed every check and is in memory."""
+class Ref:
+    """One version of one model."""
 
     model_id: str
     version: str
-    model: HybridCausalModel
-    loaded_at: datetime
+
+    def __str__(self) -> str:
+        return f"{self.model_id}@{self.version}"
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why something is not served: the error's type, its code and its sentence."""
+class Served:
+    """A loaded version; `loaded_at` is ISO 8601, UTC."""
 
-    kind: type[BaseException]
-    code: str
-    message: str
+    ref: Ref
+    model: HybridCausalModel
+    loaded_at: str
 
-    @classmethod
-    def of(cls, error: BaseException) -> Self:
-        """Keep what an error says and let go of its trace, which holds on to the files' bytes."""
-        if isinstance(error, ModelError | ServerError):
-            return cls(type(error), error.code, str(error))
-        return cls(type(error), ServerError.code, f"unexpected {type(error).__name__}; see the log")
 
-    @property
-    def retryable(self) -> bool:
-        """Whether the same may work later."""
-        return issubclass(self.kind, MirrorError) and self.kind.retryable
+@dataclass(frozen=True, slots=True)
+class RowView:
+    """A registry row as `/models` shows it."""
+
+    row: RowState
+    status: str
+    loaded: bool
+    reason: Reason | None
 
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """One state of the served models.
+    """The index, and what became of its versions.
 
     Attributes:
-        index: what is published; None while there is no mirror.
-        absence: why there is no index.
-        served: models in memory by every reference that means them.
-        refused: versions not served by key, and wanted ids that are not published.
-        wanted: keys to load at start.
+        index: as read from the mirror.
+        wanted: the versions without which the process is not ready.
+        served: loaded versions.
+        refused: versions that could not be loaded, and why.
     """
 
-    index: Index | None = None
-    absence: Refusal | None = None
-    served: Mapping[str, ServedModel] = field(default_factory=lambda: MappingProxyType({}))
-    refused: Mapping[str, Refusal] = field(default_factory=lambda: MappingProxyType({}))
-    wanted: tuple[str, ...] = ()
+    index: Index
+    wanted: tuple[Ref, ...]
+    served: Mapping[Ref, Served] = field(default_factory=dict)
+    refused: Mapping[Ref, Refusal] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, index: Index, preload: tuple[str, ...] | None) -> Self:
-        """The catalog of an index before anything is loaded: every current version is wanted, or these ids'."""
-        ids = sorted(index.models) if preload is None else preload
-        known = [model_id for model_id in ids if model_id in index.models]
-        refused = {name: Refusal.of(UnknownModelError(name)) for name in ids if name not in index.models}
-        wanted = tuple(version_key(model_id, index.models[model_id].current) for model_id in known)
-        return cls(index, None, refused=MappingProxyType(refused), wanted=wanted)
+    def of(cls, index: Index, preload: tuple[str, ...] = ()) -> Self:
+        """Nothing loaded yet: wanted are all current versions, or those of the ids in `preload`."""
+        ids = preload or tuple(index.models)
+        known = tuple(Ref(name, index.models[name].current) for name in ids if name in index.models)
+        unknown = {Ref(name, ""): UnknownModelError(name) for name in ids if name not in index.models}
+        return cls(index, known, refused=unknown)
 
-    def pending(self) -> list[str]:
-        """Wanted keys still to be loaded, those whose refusal may pass included."""
-        return [key for key in self.wanted if key not in self.served and not self._settled(key)]
+    def with_served(self, entry: Served) -> Self:
+        """This snapshot and one more loaded version."""
+        refused = {ref: error for ref, error in self.refused.items() if ref != entry.ref}
+        return replace(self, served={**self.served, entry.ref: entry}, refused=refused)
 
-    def _settled(self, key: str) -> bool:
-        return key in self.refused and not self.refused[key].retryable
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether every wanted version is loaded, or refused with a reason."""
-        return self.index is not None and all(
-            key in self.served or key in self.refused for key in self.wanted
-        )
+    def with_refused(self, ref: Ref, error: Refusal) -> Self:
+        """This snapshot and one more refused version."""
+        return replace(self, refused={**self.refused, ref: error})
 
     @property
-    def health(self) -> Health:
-        """Starting until ready; degraded if something is refused."""
-        if not self.is_ready:
-            return Health.STARTING
-        return Health.DEGRADED if self.refused else Health.HEALTHY
+    def waiting(self) -> tuple[Ref, ...]:
+        """Wanted versions that are neither loaded nor refused."""
+        return tuple(ref for ref in self.wanted if ref not in self.served and ref not in self.refused)
 
-    def check_ready(self) -> None:
-        """Raise what keeps the process from being ready.
+    def resolve(self, reference: str) -> Ref:
+        """The version that `{model_id}` or `{model_id}@{version}` names; compared, never made into a path.
 
         Raises:
-            NoMirrorError: no index.
-            StartingError: models are still being loaded.
+            UnknownModelError: the index has no such model or version.
         """
-        self._require_index()
-        if not self.is_ready:
-            raise StartingError
-
-    def locate(self, reference: str) -> str:
-        """The key of a version that is not in memory but may be loaded.
-
-        Raises:
-            NoMirrorError: no index.
-            UnknownModelError, RetiredModelError: nothing published has this name.
-            RefusedModelError: it is not served.
-            StartingError: it is about to be loaded.
-        """
-        index = self._require_index()
-        model_id, _, version = reference.partition("@")
-        published = index.models.get(model_id)
-        if published is None:
-            raise _unpublished(index, reference, model_id)
-        key = version_key(model_id, version if "@" in reference else published.current)
-        if key.partition("@")[2] not in published.versions:
+        model_id, at, version = reference.partition("@")
+        model = self.index.models.get(model_id)
+        if model is None or (at and version not in model.versions):
             raise UnknownModelError(reference)
-        if self._settled(key):
-            raise RefusedModelError(reference, self.refused[key].code, self.refused[key].message)
-        if key in self.wanted and not self.is_ready:
-            raise StartingError
-        return key
+        return Ref(model_id, version if at else model.current)
 
-    def _require_index(self) -> Index:
-        if self.index is None:
-            raise NoMirrorError(self.absence.message if self.absence else "the index is still to be read")
-        return self.index
+    def published(self, ref: Ref) -> PublishedVersion:
+        """What the index says of a version that `resolve` gave."""
+        return self.index.models[ref.model_id].versions[ref.version]
 
-    def with_served(self, model: ServedModel) -> Catalog:
-        """This catalog with one more version in memory."""
-        key = version_key(model.model_id, model.version)
-        served = {**self.served, key: model}
-        if self.index is not None and self.index.models[model.model_id].current == model.version:
-            served[model.model_id] = model
-        refused = {name: refusal for name, refusal in self.refused.items() if name != key}
-        return replace(self, served=MappingProxyType(served), refused=MappingProxyType(refused))
+    def check_not_refused(self, ref: Ref) -> None:
+        """Let pass what may be loaded: never tried, or failed for a reason that may have gone.
 
-    def with_refused(self, key: str, refusal: Refusal) -> Catalog:
-        """This catalog with one more version refused."""
-        return replace(self, refused=MappingProxyType({**self.refused, key: refusal}))
+        Raises:
+            ModelRefusedError: its files cannot be served.
+        """
+        error = self.refused.get(ref)
+        if error is not None and not isinstance(error, PASSING):
+            raise refusal_of(ref, error)
 
-    def state(self, row: RowState) -> tuple[str, Reason | None, bool]:
-        """A registry row's status as served, the reason if it is quarantined, whether it is in memory."""
-        key = version_key(row.model_id, row.version or "")
-        loaded = key in self.served
+    def rows(self) -> tuple[RowView, ...]:
+        """Every registry row's state: `ready` only where its version is served."""
+        return tuple(self._view(row) for row in self.index.rows)
+
+    def source_row(self, ref: Ref) -> RowState | None:
+        """The newest row that made this version."""
+        made = [row for row in self.index.rows if (row.model_id, row.version) == (ref.model_id, ref.version)]
+        return max(made, key=lambda row: row.created_at, default=None)
+
+    def _view(self, row: RowState) -> RowView:
         if row.reason is not None:
-            return QUARANTINED, row.reason, loaded
-        if row.status != READY or loaded:
-            return row.status, None, loaded
-        if (refusal := self.refused.get(key)) is not None:
-            return QUARANTINED, Reason(refusal.code, refusal.message), False
-        # An older version is loaded when it is first asked for.
-        return (LOADING if key in self.wanted else READY), None, False
+            return RowView(row, QUARANTINED, loaded=False, reason=row.reason)
+        model = self.index.models.get(row.model_id)
+        if row.version is None or model is None or row.version not in model.versions:
+            return RowView(row, PENDING if row.status == READY else row.status, loaded=False, reason=None)
+        ref = Ref(row.model_id, row.version)
+        if (error := self.refused.get(ref)) is not None:
+            return RowView(row, QUARANTINED, loaded=False, reason=Reason(error.code, str(error)))
+        return RowView(row, row.status, loaded=ref in self.served, reason=None)
 
 
-def version_key(model_id: str, version: str) -> str:
-    """The key of one version."""
-    return f"{model_id}@{version}"
-
-
-def _unpublished(index: Index, reference: str, model_id: str) -> ServerError:
-    """What to say of a model no version of which is published."""
-    rows = sorted(
-        (row for row in index.rows if row.model_id == model_id), key=lambda row: row.created_at, reverse=True
-    )
-    for row in rows:
-        if row.reason is not None:
-            return RefusedModelError(reference, row.reason.code, row.reason.message)
-    if rows and all(row.status == RETIRED for row in rows):
-        return RetiredModelError(reference)
-    return UnknownModelError(reference)
+def refusal_of(ref: Ref, error: Refusal) -> ModelRefusedError:
+    """What a caller of a refused version is told."""
+    return ModelRefusedError(ref.model_id, ref.version, reason_code=error.code, reason=str(error))

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from pyfunc.contract import CODE_FOLDER
 from pyfunc.places import Bucket, Folder
 from server.errors import (
     MirrorConfigurationError,
@@ -23,6 +24,9 @@ from server.errors import (
 
 _DENIED = frozenset({errno.EACCES, errno.EPERM})
 _MISPLACED = frozenset({errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG})
+
+_BYTECODE = "__pycache__"
+"""Python leaves it in `code/` when MLflow runs an artifact where it lies; `code/` is never read here."""
 
 
 class Mirror(Protocol):
@@ -74,8 +78,11 @@ class FolderMirror:
 
     def list(self, prefix: str) -> Iterator[str]:
         """Keys of everything below `prefix`; links included, since none may be there."""
+        top = self._path(prefix.rstrip("/"))
         with _os_errors(prefix):
-            for parent, folders, names in os.walk(self._path(prefix.rstrip("/"))):
+            for parent, folders, names in os.walk(top):
+                if _BYTECODE in folders and Path(parent).is_relative_to(top / CODE_FOLDER):
+                    folders.remove(_BYTECODE)
                 links = (name for name in folders if Path(parent, name).is_symlink())
                 for name in (*names, *links):
                     yield Path(parent, name).relative_to(self._root).as_posix()

@@ -1,145 +1,183 @@
-"""Keeps the catalog: reads the index, loads versions, and swaps one reference when something changed.
+"""Loads versions and keeps them: the one place that swaps the catalog.
 
-Whoever answers a request reads `Models.catalog` once. Blocking work runs in a background thread (`Loader`)
-or, for a version first asked for by a request, in a thread of its own that all who ask for it share.
+Current versions are loaded at the start, in the background; a bad one is refused with its reason while the
+others serve. Older versions are loaded on first use, once however many ask at the same time. Loading blocks:
+call it off the event loop.
 """
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections.abc import Callable
+import time
+from concurrent.futures import Future
 from datetime import UTC, datetime
-from time import perf_counter
-from typing import TYPE_CHECKING
+from queue import Empty, SimpleQueue
 
-from pyfunc.contract import PublishedVersion
-from pyfunc.errors import ArtifactError
-from server.catalog import Catalog, Refusal, ServedModel
-from server.errors import MirrorError, NoMirrorError
+import structlog
+
+from pyfunc.errors import ModelError
+from pyfunc.model import HybridCausalModel
+from server.catalog import PASSING, Catalog, Ref, Refusal, Served, refusal_of
+from server.errors import LoadFailedError, NotReadyError, ServerError
 from server.mirror import Mirror
 from server.versions import load_version, read_index
 
-if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
-
-RETRY_S = 2.0
+_LOADERS = 4
+"""Versions loaded at once: their reads wait for the network, not for a core."""
+_FIRST_RETRY_S, _LAST_RETRY_S = 0.5, 30.0
 
 
 class Models:
-    """The served models of one mirror; safe to use from several threads."""
+    """The models of one mirror; safe to call from several threads."""
 
-    def __init__(
-        self, mirror: Mirror, log: FilteringBoundLogger, *, preload: tuple[str, ...] | None = None
-    ) -> None:
-        self._mirror, self._log, self._preload = mirror, log, preload
-        self._catalog = Catalog()
+    def __init__(self, mirror: Mirror, *, preload: tuple[str, ...] = ()) -> None:
+        self._mirror, self._preload = mirror, preload
+        self._catalog: Catalog | None = None
+        self._index_error: Refusal | None = None
+        self._loading: dict[Ref, Future[Served]] = {}
         self._lock = threading.Lock()
-        self._flights: dict[str, asyncio.Task[ServedModel]] = {}
+        self._stopped = threading.Event()
+        self._log = structlog.get_logger()
+
+    # ---- immediate -------------------------------------------------------------------------------------
 
     @property
     def catalog(self) -> Catalog:
-        """The present state."""
-        return self._catalog
-
-    def read_index(self) -> None:
-        """Take the index as it is now; if there is none the catalog says why."""
-        try:
-            catalog = Catalog.of(read_index(self._mirror), self._preload)
-        except (MirrorError, ArtifactError) as exc:
-            absence = Refusal.of(exc)
-            if absence != self._catalog.absence:
-                self._log.warning("index.absent", mirror=self._mirror.name, code=exc.code, reason=str(exc))
-            self._swap(lambda _: Catalog(absence=absence))
-        else:
-            self._log.info("index.read", mirror=self._mirror.name, wanted=len(catalog.wanted))
-            self._swap(lambda _: catalog)
-
-    def load_pending(self, stop: threading.Event) -> bool:
-        """Load what is wanted and not there, bad ones refused; say whether everything is settled."""
-        if self._catalog.index is None:
-            self.read_index()
-        for key in self._catalog.pending():
-            if stop.is_set():
-                return False
-            try:
-                self._load(key)
-            except Exception:  # noqa: BLE001, S112 - refused and logged by _load; the others go on
-                continue
-        return self._catalog.index is not None and not self._catalog.pending()
-
-    async def get(self, reference: str) -> ServedModel:
-        """The model a reference means, loaded first if need be.
+        """The present snapshot.
 
         Raises:
-            ServerError: no such model, refused, or not yet; see `Catalog.locate`.
-            ArtifactError: it is refused just now.
+            NotReadyError: the index is not read yet.
+            NoMirrorError, MirrorError, ArtifactError: why it cannot be.
         """
-        catalog = self._catalog
-        if (served := catalog.served.get(reference)) is not None:
-            return served
-        key = catalog.locate(reference)
-        if (flight := self._flights.get(key)) is None:
-            flight = self._flights[key] = asyncio.create_task(asyncio.to_thread(self._load, key))
-            flight.add_done_callback(lambda _: self._flights.pop(key, None))
-        # Whoever goes away while waiting must not stop the load for the others.
-        return await asyncio.shield(flight)
+        if self._catalog is None:
+            raise self._index_error or NotReadyError()
+        return self._catalog
 
-    def _load(self, key: str) -> ServedModel:
-        """Load a version and put it, or the reason why not, into the catalog."""
-        model_id, _, version = key.partition("@")
-        began = perf_counter()
-        try:
-            model = load_version(self._mirror, model_id, version, self._published(model_id, version))
-        except Exception as exc:
-            refusal = Refusal.of(exc)
-            bug = not isinstance(exc, MirrorError | ArtifactError)
-            self._log.error(
-                "model.refused",
-                model_id=model_id,
-                version=version,
-                code=refusal.code,
-                reason=refusal.message,
-                exc_info=bug,
-            )
-            self._swap(lambda catalog: catalog.with_refused(key, refusal))
-            raise
-        served = ServedModel(model_id, version, model, datetime.now(UTC))
-        self._swap(lambda catalog: catalog.with_served(served))
-        self._log.info(
-            "model.loaded", model_id=model_id, version=version, load_s=round(perf_counter() - began, 4)
-        )
-        return served
+    @property
+    def status(self) -> str:
+        """`starting` until ready, `degraded` if a version was refused, else `healthy`."""
+        if self._catalog is None or self._catalog.waiting:
+            return "starting"
+        return "degraded" if self._catalog.refused else "healthy"
 
-    def _published(self, model_id: str, version: str) -> PublishedVersion:
-        index = self._catalog.index
-        if index is None:
-            raise NoMirrorError("the index is still to be read")
-        return index.models[model_id].versions[version]
+    def check_ready(self) -> None:
+        """Return once every wanted version is loaded or refused.
 
-    def _swap(self, change: Callable[[Catalog], Catalog]) -> None:
-        with self._lock:
-            self._catalog = change(self._catalog)
+        Raises:
+            NotReadyError: some are still loading; else as `catalog`.
+        """
+        if waiting := self.catalog.waiting:
+            raise NotReadyError(len(waiting))
 
-
-class Loader:
-    """A background thread that loads what the catalog wants, until nothing is left that may still come."""
-
-    def __init__(self, models: Models, *, retry_s: float = RETRY_S) -> None:
-        self._models, self._retry_s = models, retry_s
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
+    # ---- loading ---------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin."""
-        self._thread.start()
+        """Load in the background, trying again until there is an index; nothing to do after `load_all`."""
+        if self._catalog is None:
+            threading.Thread(target=self._start, name="models", daemon=True).start()
 
     def stop(self) -> None:
-        """End after the version at hand."""
-        self._stop.set()
-        self._thread.join()
+        """Begin nothing anew."""
+        self._stopped.set()
 
-    def _run(self) -> None:
-        while not self._models.load_pending(self._stop):
-            if self._stop.wait(self._retry_s):
+    def load_all(self) -> Catalog:
+        """Read the index and load every wanted version.
+
+        Returns:
+            The snapshot, with reasons for what was refused.
+
+        Raises:
+            NoMirrorError, MirrorError, ArtifactError: the index cannot be read.
+        """
+        catalog = Catalog.of(read_index(self._mirror), self._preload)
+        self._catalog = catalog
+        refs: SimpleQueue[Ref] = SimpleQueue()
+        for ref in catalog.wanted:
+            refs.put(ref)
+        # Daemons, unlike an executor's threads: a store that does not answer must not hold up the exit.
+        loaders = [
+            threading.Thread(target=self._load_queued, args=(refs,), daemon=True)
+            for _ in range(min(_LOADERS, len(catalog.wanted)))
+        ]
+        for loader in loaders:
+            loader.start()
+        for loader in loaders:
+            loader.join()
+        return self.catalog
+
+    def load(self, ref: Ref) -> Served:
+        """The version, loaded if it is not yet; one load however many callers.
+
+        Raises:
+            ModelRefusedError: its files cannot be served.
+            MirrorUnavailableError, MirrorDeniedError: they cannot be read now.
+        """
+        with self._lock:
+            if (entry := self.catalog.served.get(ref)) is not None:
+                return entry
+            self.catalog.check_not_refused(ref)
+            pending = self._loading.get(ref)
+            if first := pending is None:
+                pending = self._loading[ref] = Future()
+        if first:
+            self._load(ref, pending)
+        try:
+            return pending.result()
+        except PASSING:
+            raise
+        except (ModelError, ServerError) as exc:
+            raise refusal_of(ref, exc) from exc
+
+    def _start(self) -> None:
+        delay_s = _FIRST_RETRY_S
+        while not self._stopped.is_set():
+            try:
+                catalog = self.load_all()
+            except (ModelError, ServerError) as exc:
+                if str(exc) != str(self._index_error):
+                    self._log.warning(
+                        "index.refused", code=exc.code, reason=str(exc), mirror=self._mirror.name
+                    )
+                self._index_error = exc
+                self._stopped.wait(delay_s)
+                delay_s = min(2 * delay_s, _LAST_RETRY_S)
+            else:
+                self._log.info("models.ready", loaded=len(catalog.served), refused=len(catalog.refused))
                 return
+
+    def _load_queued(self, refs: SimpleQueue[Ref]) -> None:
+        while not self._stopped.is_set():
+            try:
+                self.load(refs.get_nowait())
+            except Empty:
+                return
+            except ServerError:  # recorded in the catalog and in the log, with its reason
+                continue
+
+    def _load(self, ref: Ref, pending: Future[Served]) -> None:
+        started = time.perf_counter()
+        outcome = self._attempt(ref)
+        with self._lock:
+            if isinstance(outcome, HybridCausalModel):
+                entry = Served(ref, outcome, datetime.now(UTC).isoformat(timespec="milliseconds"))
+                self._catalog = self.catalog.with_served(entry)
+            else:
+                self._catalog = self.catalog.with_refused(ref, outcome)
+            del self._loading[ref]
+        if isinstance(outcome, HybridCausalModel):
+            self._log.info("model.loaded", ref=str(ref), load_s=round(time.perf_counter() - started, 4))
+            pending.set_result(entry)
+        else:
+            self._log.error("model.refused", ref=str(ref), code=outcome.code, reason=str(outcome))
+            pending.set_exception(outcome)
+
+    def _attempt(self, ref: Ref) -> HybridCausalModel | Refusal:
+        published = self.catalog.published(ref)
+        try:
+            return load_version(self._mirror, ref.model_id, ref.version, published)
+        except (ModelError, ServerError) as exc:
+            return exc
+        except Exception as exc:
+            # A model nobody could foresee is refused like any other; it must not keep the rest from serving.
+            self._log.exception("model.load_failed", ref=str(ref))
+            return LoadFailedError(str(ref), found=type(exc).__name__)

@@ -1,0 +1,181 @@
+"""What OpenAPI says of the endpoints' bodies. Documentation only: requests are read by `server.codecs`."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import BaseModel, Field
+
+from pyfunc.features import MissingPolicy
+
+Numbers = list[float] | list[list[float]]
+
+
+class Status(BaseModel):
+    """One word."""
+
+    status: str
+
+
+class Health(Status):
+    """How the process is."""
+
+    status: str = Field(examples=["healthy", "degraded", "starting"])
+    timestamp: str
+    execution_mode: str
+    pipeline_execution_id: str | None
+    execution_start_time: str | None = None
+
+
+class Reason(BaseModel):
+    """Why a row is quarantined."""
+
+    code: str
+    message: str
+
+
+class ModelRow(BaseModel):
+    """A registry row."""
+
+    model_id: str
+    model_name: str
+    model_version: str
+    status: str
+    created_at: str
+    version: str | None
+    loaded: bool
+    reason: Reason | None = None
+
+
+class ModelList(BaseModel):
+    """Every registry row."""
+
+    models: list[ModelRow]
+    count: int
+
+
+class Feature(BaseModel):
+    """A name a record may hold: numbers have mean and scale, categories have levels."""
+
+    name: str
+    kind: str
+    mean: float | None = None
+    scale: float | None = None
+    levels: list[str] | None = None
+
+
+class ModelInfo(BaseModel):
+    """What one version takes and answers."""
+
+    model_id: str
+    type: str
+    feature_columns: list[str]
+    n_features: int
+    features: list[Feature]
+    effect_names: list[str]
+    regime_names: list[str]
+    training_results: dict[str, Any]
+    versions: dict[str, Any]
+    loaded_at: str
+    status: str
+    version: str
+    source: dict[str, Any]
+    certificate: str | None
+
+
+class Interval(BaseModel):
+    """Ends of the interval, in the shape of `causal_effects`."""
+
+    lower: Numbers
+    upper: Numbers
+
+
+class PredictAnswer(BaseModel):
+    """Effects of n records; parts that do not apply are left out."""
+
+    causal_effects: Numbers = Field(
+        description="n numbers for one effect; k numbers for one record; else n lists of k"
+    )
+    model_type: str
+    n_samples: int
+    n_features: int
+    regime_probabilities: list[list[float]] | None = None
+    dominant_regime: list[int] | None = None
+    uncertainty: list[float] | None = None
+    effect_names: list[str] | None = None
+    effect_interval: Interval | None = None
+    standard_error: Numbers | None = None
+    imputed_features: list[list[str]] | None = None
+
+
+class ErrorBody(BaseModel):
+    """What went wrong."""
+
+    code: str
+    message: str
+    details: dict[str, Any]
+    request_id: str
+
+
+class ErrorAnswer(BaseModel):
+    """The one shape of every error."""
+
+    error: ErrorBody
+
+
+ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    400: {"model": ErrorAnswer, "description": "Not JSON"},
+    404: {"model": ErrorAnswer, "description": "No such model or version"},
+    413: {"model": ErrorAnswer, "description": "Too many bytes or records"},
+    415: {"model": ErrorAnswer, "description": "Another media type than application/json"},
+    422: {
+        "model": ErrorAnswer,
+        "description": "JSON that is no valid record, or an option nobody can follow",
+    },
+    503: {"model": ErrorAnswer, "description": "Still loading, refused, or the mirror cannot be read"},
+}
+
+_NUMBERS = {"oneOf": [{"type": "number"}, {"type": "array", "items": {"type": "number"}, "minItems": 1}]}
+_CONFIDENCE = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
+_MISSING = {"type": "string", "enum": list(MissingPolicy)}
+_RECORD = {
+    "type": "object",
+    "description": "Feature names and values; null or left out is missing. See /models/{model_id}/info",
+    "additionalProperties": {"type": ["number", "string", "null"]},
+    "minProperties": 1,
+}
+_RECORDS = {"type": "array", "items": _RECORD, "minItems": 1}
+_PARAMS = {
+    "type": ["object", "null"],
+    "additionalProperties": False,
+    "properties": {
+        "treatment_from": _NUMBERS,
+        "treatment_to": _NUMBERS,
+        "confidence": _CONFIDENCE,
+        "missing": _MISSING,
+    },
+}
+_WRAPPED = {
+    "type": "object",
+    "required": ["instances"],
+    "additionalProperties": False,
+    "properties": {"instances": _RECORDS, "params": _PARAMS},
+}
+
+
+def _option(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": False, "schema": schema, "description": description}
+
+
+PREDICT_REQUEST: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"anyOf": [_RECORD, _RECORDS, _WRAPPED]}}},
+    },
+    "parameters": [
+        _option("treatment_from", {"type": "string"}, "A number, or one a treatment separated by commas"),
+        _option("treatment_to", {"type": "string"}, "Likewise"),
+        _option("confidence", _CONFIDENCE, "Adds effect_interval and standard_error"),
+        _option("missing", _MISSING, "What stands in for missing features"),
+    ],
+}

@@ -1,0 +1,69 @@
+"""`POST /predict/{id}`: the HTTP around `server.predict`, which does the work."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Request, Response
+
+from server.codecs import check_media_type
+from server.errors import BodyTooLargeError
+from server.middleware import context_of
+from server.models import Models
+from server.predict import Answer, Policy, predict
+from server.routes.documents import ERRORS, PREDICT_REQUEST, PredictAnswer
+from server.routes.models import serve
+
+INLINE_BYTES = 4096
+"""Bodies up to this size are answered on the event loop: a record takes less time than a thread's start."""
+
+
+def router(models: Models, policy: Policy, *, max_body_bytes: int) -> APIRouter:
+    """The endpoint over these models."""
+    routes = APIRouter(tags=["predict"])
+    limiter: list[CapacityLimiter] = []
+
+    @routes.post(
+        "/predict/{model_id}",
+        responses={200: {"model": PredictAnswer}, **ERRORS},
+        openapi_extra=PREDICT_REQUEST,
+    )
+    async def predict_effects(model_id: str, request: Request) -> Response:
+        """Estimate treatment effects; `{id}` is the current version, `{id}@{version}` a certain one."""
+        entry = await serve(models, model_id, request)
+        check_media_type(request.headers.get("content-type"), request.headers.get("content-encoding"))
+        body = await _read_body(request, max_body_bytes)
+        work = partial(predict, entry.model, body, request.scope["query_string"], policy)
+        answer = await _run(work, inline=len(body) <= INLINE_BYTES)
+        context_of(request.scope).facts["rows"] = answer.rows
+        headers = {"X-Model-Version": entry.ref.version}
+        return Response(answer.body, media_type="application/json", headers=headers)
+
+    async def _run(work: partial[Answer], *, inline: bool) -> Answer:
+        if inline:
+            return work()
+        if not limiter:  # a limiter belongs to the event loop that made it
+            limiter.append(CapacityLimiter(len(os.sched_getaffinity(0))))
+        return await run_sync(work, limiter=limiter[0])
+
+    return routes
+
+
+async def _read_body(request: Request, limit: int) -> bytes:
+    """Read the body, and stop reading where it is longer than allowed.
+
+    Raises:
+        BodyTooLargeError: see there.
+    """
+    promised = request.headers.get("content-length", "0")
+    if promised.isdigit() and int(promised) > limit:
+        raise BodyTooLargeError(limit)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise BodyTooLargeError(limit)
+    return bytes(body)

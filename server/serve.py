@@ -1,0 +1,92 @@
+"""Runs the web server: one worker on one socket, until it is told to stop."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import structlog
+
+from server import exits
+from server.errors import AddressError
+from server.mirror import open_mirror
+from server.models import Models
+from server.settings import Settings
+
+
+def serve(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; requests under way are finished first.
+
+    Returns:
+        The exit code: 0 after a clean stop, 65 if a pipeline waits and a model could not be loaded.
+
+    Raises:
+        AddressError: the address cannot be listened on.
+        ServerError, ArtifactError: a pipeline waits and the index cannot be read.
+    """
+    # The web server raises the signal again once it has stopped: then, too, it means a clean exit.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _exit)
+    log, execution = structlog.get_logger(), settings.execution
+    listener = bind(settings.host, settings.port)
+    models = Models(open_mirror(settings.places.artifacts), preload=settings.preload)
+    log.info(
+        "server.starting",
+        host=settings.host,
+        port=settings.port,
+        execution_mode=execution.mode,
+        pipeline_execution_id=execution.execution_id,
+        execution_start_time=execution.start_time,
+    )
+    if execution.is_pipeline and models.load_all().refused:
+        log.error("server.refused", reason="a model failed to load and a pipeline waits for all of them")
+        return exits.DATA
+    _run(settings, models, listener)
+    return exits.OK
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take the address before anything is loaded.
+
+    Raises:
+        AddressError: it is in use, not ours, or not an address.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as exc:
+        raise AddressError(host, port, found=exc.strerror or str(exc)) from exc
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as exc:
+        listener.close()
+        raise AddressError(host, port, found=exc.strerror or str(exc)) from exc
+    return listener
+
+
+def _run(settings: Settings, models: Models, listener: socket.socket) -> None:
+    import uvicorn  # noqa: PLC0415 - `check` needs no web stack
+
+    from server.app import create_app  # noqa: PLC0415
+
+    config = uvicorn.Config(
+        create_app(settings, models),
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=settings.drain_s,
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _exit(_number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(exits.OK)
