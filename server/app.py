@@ -37,6 +37,7 @@ def create_app(settings: Settings, loaded: Models) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # the page loads its parts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would repeat the caller's Host header
     )
     policy = Policy(settings.missing_policy, settings.max_rows)
     app.include_router(health.router(loaded, settings.execution))

@@ -80,7 +80,7 @@ def parse_predict(body: bytes, *, max_rows: int) -> PredictRequest:
                 f"expected only 'instances' and 'params', found also {foreign[0][:128]!r}; "
                 "options go in 'params'"
             )
-        params = document.get("params") or {}
+        params = {} if document.get("params") is None else document["params"]
         document = document["instances"]
         if not isinstance(document, list):
             raise RowShapeError("'instances': expected a list of records")

@@ -1,0 +1,1 @@
+"""The server, as a child process over TCP wherever that can show a fault."""
