@@ -54,7 +54,9 @@ class ForbiddenOpcodeError(BundleError):
 
     def __init__(self, opcode: str) -> None:
         self.opcode = opcode
-        super().__init__(f"the pickle uses {opcode}, which reaches outside the file; expected plain data")
+        super().__init__(
+            f"the pickle uses {opcode}, which data has no use for; expected containers, numbers and text"
+        )
 
 
 class BundleBudgetError(BundleError):

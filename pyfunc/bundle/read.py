@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pyfunc.bundle.arrays import as_texts
 from pyfunc.bundle.container import unwrap
 from pyfunc.bundle.contents import Bundle, Scaler
-from pyfunc.bundle.estimators import read_effect, read_names, read_scaler
+from pyfunc.bundle.estimators import SUPPORTED, read_effect, read_names, read_scaler
 from pyfunc.bundle.networks import regime_net, uncertainty_net
 from pyfunc.bundle.recorders import BUNDLE_NAMES
 from pyfunc.bundle.results import json_value, regime_names, texts
 from pyfunc.bundle.tensors import read_state
 from pyfunc.bundle.unpickle import Budget, Cursor, read_pickle
 from pyfunc.bundle.validate import check_categories, check_columns, check_scaler
-from pyfunc.errors import InvalidModelError, MalformedBundleError
+from pyfunc.errors import ForbiddenGlobalError, InvalidModelError, MalformedBundleError, UnsupportedModelError
 from pyfunc.features import Category
 
 
@@ -29,7 +29,13 @@ def read_bundle(data: bytes) -> Bundle:
     """
     budget = Budget()
     cursor = Cursor(unwrap(data))
-    root = read_pickle(cursor, BUNDLE_NAMES, budget)
+    try:
+        root = read_pickle(cursor, BUNDLE_NAMES, budget)
+    except ForbiddenGlobalError as exc:
+        if exc.module.partition(".")[0] != "econml":
+            raise
+        found = f"{exc.module}.{exc.name}"
+        raise UnsupportedModelError("estimator", found=found, supported=SUPPORTED) from exc
     if cursor.left:
         raise MalformedBundleError(f"{cursor.left} bytes follow the pickle's end")
     bundle = _mapping(root, "bundle")

@@ -59,8 +59,7 @@ BUNDLE_NAMES = _table(
         # estimators of effects
         "econml.dml.causal_forest": "CausalForestDML _CausalForestFinalWrapper "
         "_GenericSingleOutcomeModelFinalWithCovInference",
-        "econml.dml.dml": "DML LinearDML SparseLinearDML KernelDML NonParamDML _FinalWrapper "
-        "_FirstStageSelector _FirstStageWrapper",
+        "econml.dml.dml": "LinearDML SparseLinearDML _FinalWrapper _FirstStageSelector _FirstStageWrapper",
         "econml.dml._rlearner": "_ModelFinal _ModelNuisance",
         "econml.grf._base_grftree": "GRFTree",
         "econml.grf.classes": "CausalForest MultiOutputGRF",
@@ -72,7 +71,7 @@ BUNDLE_NAMES = _table(
         "WeightedLasso WeightedLassoCV WeightedLassoCVWrapper WeightedLassoWrapper WeightedMultiTaskLassoCV",
         "econml.sklearn_extensions.model_selection": "FixedModelSelector ListSelector SklearnCVSelector "
         "WeightedKFold WeightedStratifiedKFold",
-        "econml.utilities": "add_intercept",
+        "econml.utilities": "_TransformerWrapper add_intercept",
         "econml.validate.sensitivity_analysis": "SensitivityParams",
         # first stages and scalers
         "sklearn.preprocessing._data": "StandardScaler PolynomialFeatures MinMaxScaler RobustScaler",

@@ -240,7 +240,7 @@ class _Machine:
         args, callee = self.pop(), self.pop()
         if not isinstance(callee, Name) or not isinstance(args, tuple):
             raise MalformedBundleError(f"expected a class and arguments, found {type(callee).__name__}")
-        self.push(Recorded(callee, args))
+        self.push(_latin1(args) if callee == _ENCODE else Recorded(callee, args))
 
     def build(self) -> None:
         state, target = self.pop(), self.stack[-1]
@@ -268,6 +268,18 @@ def _decode(data: memoryview) -> str:
         raise MalformedBundleError("expected text in UTF-8") from exc
 
 
+def _latin1(args: tuple[object, ...]) -> bytes:
+    """Bytes as protocol 2, which has no opcode for them, writes them: text to be encoded."""
+    match args:
+        case (str() as text, "latin1"):
+            try:
+                return text.encode("latin-1")
+            except UnicodeEncodeError as exc:
+                raise MalformedBundleError("expected bytes written as text") from exc
+    raise MalformedBundleError("expected text and the encoding latin1")
+
+
+_ENCODE = Name("_codecs", "encode")
 _U1, _U2, _U4, _I4, _U8, _F8 = (Struct(code) for code in ("<B", "<H", "<I", "<i", "<Q", ">d"))
 _STOP = ord(".")
 _STEPS: dict[int, Callable[[_Machine], None]] = {

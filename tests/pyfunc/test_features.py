@@ -149,7 +149,7 @@ def test_a_table_is_encoded_as_its_records_are() -> None:
         {"vix": 3.0, "size": "small"},
     ]
     numeric = np.array([[1.0, 2.0], [np.nan, 3.0]])
-    levels = {"session": ["friday", None], "size": ["big", "small"]}
+    levels: dict[str, list[str | None]] = {"session": ["friday", None], "size": ["big", "small"]}
 
     by_records, by_columns = (
         SCHEMA.encode_records(records, IMPUTE),

@@ -172,8 +172,10 @@ def test_save_and_load_from_live_objects(tmp_path: Path, kind: type, options: di
     assert_effects(fitted.estimator.const_marginal_effect(scaled).reshape(-1, 1), answer.effects)
     with torch.inference_mode():
         single = torch.tensor(scaled, dtype=torch.float32)
-        want_regime = torch.softmax(regime.net(single), dim=1).numpy()  # type: ignore[operator]
-        want_uncertainty = uncertainty.uncertainty_net(single)[:, 0].numpy()  # type: ignore[operator]
+        want_regime = torch.softmax(regime.net(single), dim=1).numpy()
+        want_uncertainty = uncertainty.uncertainty_net(single)[:, 0].numpy()
+    assert answer.regime_probabilities is not None
+    assert answer.uncertainty is not None
     np.testing.assert_allclose(answer.regime_probabilities, want_regime, atol=1e-5)
     np.testing.assert_allclose(answer.uncertainty, want_uncertainty, atol=1e-5)
 
