@@ -43,13 +43,13 @@ PIPELINE_VARIABLES = (
     "TASK_TOKEN",
 )
 
-# The state of 12 September 2008, the last trading day before Lehman Brothers fell.
+# The state of July 2007, rounded: the last calm weeks before credit markets froze. As in the README.
 INVITATION = """
 Ready. Ask what a surprise in interest rates does to the S&P 500, in another terminal:
 
   curl -s {url}/predict/{model_id} -H 'Content-Type: application/json' -d \\
-    '{{"fred_GDP_lag_30d": 13415.27, "fred_CPIAUCSL_lag_30d": 218.61, \\
-      "fred_FEDFUNDS_lag_30d": 1.56, "yahoo_^GSPC_volatility_30d": 0.0147}}'
+    '{{"fred_GDP_lag_30d": 13099.9, "fred_CPIAUCSL_lag_30d": 205.9,
+      "fred_FEDFUNDS_lag_30d": 4.95, "yahoo_^GSPC_volatility_30d": 0.0079}}'
 
 Ctrl-C stops the server.
 """

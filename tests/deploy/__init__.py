@@ -1,0 +1,1 @@
+"""The images and the environments they are made of."""
