@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
@@ -17,27 +14,14 @@ from server.settings import Settings
 
 
 def create_app(settings: Settings, loaded: Models) -> FastAPI:
-    """The HTTP application over these models.
-
-    Args:
-        settings: as read at the edge.
-        loaded: the models; the application starts loading them when it starts, if nobody has.
-    """
-
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        loaded.start()
-        yield
-        loaded.stop()
-
+    """The HTTP application over these models, which somebody else loads."""
     app = FastAPI(
         title="tauserve",
         version=server.VERSION,
         description=server.__doc__ or "",
-        lifespan=lifespan,
         docs_url=None,  # the page loads its parts from elsewhere
         redoc_url=None,
-        redirect_slashes=False,  # a redirect would repeat the caller's Host header
+        redirect_slashes=False,  # a redirect would go where the Host header says
     )
     policy = Policy(settings.missing_policy, settings.max_rows)
     app.include_router(health.router(loaded, settings.execution))

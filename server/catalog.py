@@ -16,12 +16,15 @@ from server.errors import (
     MirrorDeniedError,
     MirrorUnavailableError,
     ModelRefusedError,
+    QuarantinedModelError,
+    RetiredModelError,
     ServerError,
     UnknownModelError,
 )
 
 READY = "ready"
 QUARANTINED = "quarantined"
+RETIRED = "retired"
 PENDING = "pending"
 
 Refusal = ModelError | ServerError
@@ -104,12 +107,24 @@ class Catalog:
 
         Raises:
             UnknownModelError: the index has no such model or version.
+            RetiredModelError, QuarantinedModelError: the registry has the model, but no version of it.
         """
         model_id, at, version = reference.partition("@")
         model = self.index.models.get(model_id)
-        if model is None or (at and version not in model.versions):
+        if model is None:
+            raise self._unpublished(reference, model_id)
+        if at and version not in model.versions:
             raise UnknownModelError(reference)
         return Ref(model_id, version if at else model.current)
+
+    def _unpublished(self, reference: str, model_id: str) -> ServerError:
+        rows = [row for row in self.index.rows if row.model_id == model_id]
+        for row in sorted(rows, key=lambda row: row.created_at, reverse=True):
+            if row.reason is not None:
+                return QuarantinedModelError(model_id, reason_code=row.reason.code, reason=row.reason.message)
+        if rows and all(row.status == RETIRED for row in rows):
+            return RetiredModelError(model_id)
+        return UnknownModelError(reference)
 
     def published(self, ref: Ref) -> PublishedVersion:
         """What the index says of a version that `resolve` gave."""
@@ -136,7 +151,9 @@ class Catalog:
 
     def _view(self, row: RowState) -> RowView:
         if row.reason is not None:
-            return RowView(row, QUARANTINED, loaded=False, reason=row.reason)
+            # A row that became faulty keeps the version it made before.
+            loaded = Ref(row.model_id, row.version or "") in self.served
+            return RowView(row, QUARANTINED, loaded=loaded, reason=row.reason)
         model = self.index.models.get(row.model_id)
         if row.version is None or model is None or row.version not in model.versions:
             return RowView(row, PENDING if row.status == READY else row.status, loaded=False, reason=None)

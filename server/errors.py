@@ -168,6 +168,31 @@ class UnknownModelError(ServerError):
         super().__init__(f"{self.reference!r}: no such model or version; see GET /models")
 
 
+class RetiredModelError(ServerError):
+    """The registry withdrew the model."""
+
+    code = "model_retired"
+
+    def __init__(self, model_id: str) -> None:
+        self.model_id = model_id
+        super().__init__(f"{model_id!r} was retired; see GET /models for those in use")
+
+
+class QuarantinedModelError(ServerError):
+    """The registry has the model, but the sync could publish no version of it."""
+
+    code = "model_quarantined"
+
+    def __init__(self, model_id: str, *, reason_code: str, reason: str) -> None:
+        self.model_id, self.reason_code = model_id, reason_code
+        super().__init__(f"{model_id} has no version that can be served: {reason}")
+
+    @property
+    def details(self) -> Mapping[str, object]:
+        """Which model, and the code of its reason."""
+        return {"model_id": self.model_id, "reason": self.reason_code}
+
+
 class ModelRefusedError(ServerError):
     """The version is in the index, but its files cannot be served."""
 
@@ -252,18 +277,20 @@ class TooManyRowsError(ServerError):
 STATUS: Mapping[type[BaseException], HTTPStatus] = {
     InvalidJsonError: HTTPStatus.BAD_REQUEST,
     UnknownModelError: HTTPStatus.NOT_FOUND,
+    RetiredModelError: HTTPStatus.GONE,
     BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     TooManyRowsError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     MediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     RecordError: HTTPStatus.UNPROCESSABLE_ENTITY,
     OptionError: HTTPStatus.UNPROCESSABLE_ENTITY,
-    # The version proved itself on its golden rows, so it is this row that leads out of its range.
-    NonFiniteAnswerError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    # The record was valid: it is the model that has no answer to it.
+    NonFiniteAnswerError: HTTPStatus.INTERNAL_SERVER_ERROR,
     NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
     NoMirrorError: HTTPStatus.SERVICE_UNAVAILABLE,
     MirrorError: HTTPStatus.SERVICE_UNAVAILABLE,
     ArtifactError: HTTPStatus.SERVICE_UNAVAILABLE,
     ModelRefusedError: HTTPStatus.SERVICE_UNAVAILABLE,
+    QuarantinedModelError: HTTPStatus.SERVICE_UNAVAILABLE,
     BaseException: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
@@ -297,7 +324,7 @@ class Problem:
 def problem_of(error: BaseException) -> Problem:
     """What a caller is told, by the nearest type in the table; of a bug nothing but its status."""
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-    if status is HTTPStatus.INTERNAL_SERVER_ERROR or not isinstance(error, (ServerError, ModelError)):
+    if not isinstance(error, (ServerError, ModelError)):
         return problem_of_status(status)
     return Problem(status, error.code, str(error), getattr(error, "details", {}))
 

@@ -25,6 +25,7 @@ from server.versions import load_version, read_index
 _LOADERS = 4
 """Versions loaded at once: their reads wait for the network, not for a core."""
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.5, 30.0
+_STOP_S = 5.0
 
 
 class Models:
@@ -36,7 +37,8 @@ class Models:
         self._index_error: Refusal | None = None
         self._loading: dict[Ref, Future[Served]] = {}
         self._lock = threading.Lock()
-        self._stopped = threading.Event()
+        self._stopped, self._index_tried = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="models", daemon=True)
         self._log = structlog.get_logger()
 
     # ---- immediate -------------------------------------------------------------------------------------
@@ -50,7 +52,8 @@ class Models:
             NoMirrorError, MirrorError, ArtifactError: why it cannot be.
         """
         if self._catalog is None:
-            raise self._index_error or NotReadyError()
+            # The one object is raised again and again, and would gather a longer trace each time.
+            raise _without_trace(self._index_error) if self._index_error else NotReadyError()
         return self._catalog
 
     @property
@@ -72,16 +75,20 @@ class Models:
     # ---- loading ---------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Load in the background, trying again until there is an index; nothing to do after `load_all`."""
-        if self._catalog is None:
-            threading.Thread(target=self._start, name="models", daemon=True).start()
+        """Load in the background until nothing is left that may still come."""
+        self._thread.start()
 
     def stop(self) -> None:
-        """Begin nothing anew."""
+        """Begin nothing anew, and let what is under way end if it does so soon."""
         self._stopped.set()
+        self._thread.join(_STOP_S)
+
+    def wait_for_index(self, timeout_s: float) -> None:
+        """Return once the index was read, or tried for, or time is up."""
+        self._index_tried.wait(timeout_s)
 
     def load_all(self) -> Catalog:
-        """Read the index and load every wanted version.
+        """Read the index if there is none yet, and load every wanted version.
 
         Returns:
             The snapshot, with reasons for what was refused.
@@ -89,15 +96,16 @@ class Models:
         Raises:
             NoMirrorError, MirrorError, ArtifactError: the index cannot be read.
         """
-        catalog = Catalog.of(read_index(self._mirror), self._preload)
-        self._catalog = catalog
+        if self._catalog is None:
+            self._catalog = Catalog.of(read_index(self._mirror), self._preload)
+        self._index_tried.set()
         refs: SimpleQueue[Ref] = SimpleQueue()
-        for ref in catalog.wanted:
+        for ref in self._catalog.wanted:
             refs.put(ref)
         # Daemons, unlike an executor's threads: a store that does not answer must not hold up the exit.
         loaders = [
             threading.Thread(target=self._load_queued, args=(refs,), daemon=True)
-            for _ in range(min(_LOADERS, len(catalog.wanted)))
+            for _ in range(min(_LOADERS, refs.qsize()))
         ]
         for loader in loaders:
             loader.start()
@@ -128,22 +136,28 @@ class Models:
         except (ModelError, ServerError) as exc:
             raise refusal_of(ref, exc) from exc
 
-    def _start(self) -> None:
+    def _run(self) -> None:
         delay_s = _FIRST_RETRY_S
-        while not self._stopped.is_set():
-            try:
-                catalog = self.load_all()
-            except (ModelError, ServerError) as exc:
-                if str(exc) != str(self._index_error):
-                    self._log.warning(
-                        "index.refused", code=exc.code, reason=str(exc), mirror=self._mirror.name
-                    )
-                self._index_error = exc
-                self._stopped.wait(delay_s)
-                delay_s = min(2 * delay_s, _LAST_RETRY_S)
-            else:
-                self._log.info("models.ready", loaded=len(catalog.served), refused=len(catalog.refused))
+        while not self._is_settled():
+            if self._stopped.wait(delay_s):
                 return
+            delay_s = min(2 * delay_s, _LAST_RETRY_S)
+
+    def _is_settled(self) -> bool:
+        """Try everything once; whether trying again would be in vain."""
+        try:
+            catalog = self.load_all()
+        except (ModelError, ServerError) as exc:
+            if str(exc) != str(self._index_error):
+                self._log.warning("index.refused", code=exc.code, reason=str(exc), mirror=self._mirror.name)
+            self._index_error = _without_trace(exc)
+            self._index_tried.set()
+            return False
+        refused = [catalog.refused[ref] for ref in catalog.wanted if ref in catalog.refused]
+        if any(isinstance(error, PASSING) for error in refused):
+            return False
+        self._log.info("models.ready", loaded=len(catalog.served), refused=len(catalog.refused))
+        return True
 
     def _load_queued(self, refs: SimpleQueue[Ref]) -> None:
         while not self._stopped.is_set():
@@ -176,8 +190,14 @@ class Models:
         try:
             return load_version(self._mirror, ref.model_id, ref.version, published)
         except (ModelError, ServerError) as exc:
-            return exc
+            return _without_trace(exc)
         except Exception as exc:
             # A model nobody could foresee is refused like any other; it must not keep the rest from serving.
             self._log.exception("model.load_failed", ref=str(ref))
             return LoadFailedError(str(ref), found=type(exc).__name__)
+
+
+def _without_trace(error: Refusal) -> Refusal:
+    """The error alone: its trace holds on to the files' bytes, and the catalog keeps errors for long."""
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error

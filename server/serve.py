@@ -16,17 +16,21 @@ from server.mirror import open_mirror
 from server.models import Models
 from server.settings import Settings
 
+INDEX_WAIT_S = 2.0
+
 
 def serve(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; requests under way are finished first.
 
     Returns:
-        The exit code: 0 after a clean stop, 65 if a pipeline waits and a model could not be loaded.
+        The exit code: 0 after a clean stop, that of the refusals if a pipeline waits and there are some.
 
     Raises:
+        SettingError: the address is open to everyone and nobody said that this is meant.
         AddressError: the address cannot be listened on.
         ServerError, ArtifactError: a pipeline waits and the index cannot be read.
     """
+    settings.check_exposure()
     # The web server raises the signal again once it has stopped: then, too, it means a clean exit.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)
@@ -41,10 +45,14 @@ def serve(settings: Settings) -> int:
         pipeline_execution_id=execution.execution_id,
         execution_start_time=execution.start_time,
     )
-    if execution.is_pipeline and models.load_all().refused:
+    if execution.is_pipeline and (refused := models.load_all().refused):
         log.error("server.refused", reason="a model failed to load and a pipeline waits for all of them")
-        return exits.DATA
-    _run(settings, models, listener)
+        return exits.exit_code_of_all(refused.values())
+    models.start()
+    try:
+        _run(settings, models, listener)
+    finally:
+        models.stop()
     return exits.OK
 
 
@@ -69,16 +77,18 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def _run(settings: Settings, models: Models, listener: socket.socket) -> None:
-    import uvicorn  # noqa: PLC0415 - `check` needs no web stack
+    import uvicorn  # noqa: PLC0415 - `check` needs no web stack; here the models load meanwhile
 
     from server.app import create_app  # noqa: PLC0415
 
+    # Who connects at once should find the list; a store that hangs must not keep /live waiting.
+    models.wait_for_index(INDEX_WAIT_S)
     config = uvicorn.Config(
         create_app(settings, models),
         loop="uvloop",
         http="httptools",
         ws="none",
-        lifespan="on",
+        lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -61,6 +61,7 @@ class Settings:
         execution: which pipeline execution this is.
         host: address to listen on.
         port: likewise.
+        allow_anonymous: whether everyone who reaches an address beyond loopback may call the models.
         preload: ids of the models to load at start; empty means all.
         missing_policy: what stands in for a missing feature when a request does not say.
         max_body_bytes: of a JSON body.
@@ -73,6 +74,7 @@ class Settings:
     execution: Execution = Execution()
     host: str = "127.0.0.1"
     port: int = 8080
+    allow_anonymous: bool = False
     preload: tuple[str, ...] = ()
     missing_policy: MissingPolicy = MissingPolicy.IMPUTE
     max_body_bytes: int = 8 * 2**20
@@ -85,19 +87,18 @@ class Settings:
         """Read the variables.
 
         Raises:
-            SettingError: a value of the wrong type, or an address open to everyone that nobody asked for.
+            SettingError: a value of the wrong type.
             UnknownSettingError: a TAUSERVE_* variable there is not.
         """
         _refuse_unknown(environ)
         read, default = _Reader(environ), cls(Places.from_environ(environ))
-        host = read.text("TAUSERVE_HOST", default.host)
-        _refuse_open_address(host, allowed=read.flag(ANONYMOUS))
         policy = read.choice("TAUSERVE_MISSING_POLICY", tuple(MissingPolicy), default.missing_policy)
         return cls(
             places=default.places,
             execution=_execution(read),
-            host=host,
+            host=read.text("TAUSERVE_HOST", default.host),
             port=read.whole("PORT", default.port, most=MAX_PORT),
+            allow_anonymous=read.flag(ANONYMOUS),
             preload=read.model_ids("TAUSERVE_PRELOAD"),
             missing_policy=MissingPolicy(policy),
             max_body_bytes=read.whole("TAUSERVE_MAX_BODY_BYTES", default.max_body_bytes, most=2**31),
@@ -105,6 +106,20 @@ class Settings:
             drain_s=read.whole("TAUSERVE_DRAIN_S", default.drain_s, most=3600),
             log_level=read.choice("TAUSERVE_LOG_LEVEL", LOG_LEVELS, default.log_level),
         )
+
+    def check_exposure(self) -> None:
+        """Let nobody open the models to a network by accident.
+
+        Raises:
+            SettingError: an address beyond loopback, and nobody said that this is meant.
+        """
+        if not (self.allow_anonymous or _is_loopback(self.host)):
+            raise SettingError(
+                "TAUSERVE_HOST",
+                self.host,
+                wanted="a loopback address, since no credentials are configured "
+                f"(to let everyone who reaches the server call its models, say {ANONYMOUS}=1)",
+            )
 
 
 class _Reader:
@@ -152,16 +167,6 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
     for key in sorted(environ):
         if key.startswith("TAUSERVE_") and key not in KNOWN:
             raise UnknownSettingError(key, environ[key], KNOWN)
-
-
-def _refuse_open_address(host: str, *, allowed: bool) -> None:
-    if not (allowed or _is_loopback(host)):
-        raise SettingError(
-            "TAUSERVE_HOST",
-            host,
-            wanted="a loopback address, since no credentials are configured "
-            f"(to let everyone who reaches the server call its models, say {ANONYMOUS}=1)",
-        )
 
 
 def _is_loopback(host: str) -> bool:

@@ -70,6 +70,10 @@ class MirrorFolder:
         """Add a row that the sync refused."""
         self.rows.append(RowState(model_id, CREATED_AT.format(9), "ready", reason=reason))
 
+    def retire(self, model_id: str) -> None:
+        """Add a row that was withdrawn."""
+        self.rows.append(RowState(model_id, CREATED_AT.format(9), "retired"))
+
     def folder(self, model_id: str, version: str) -> Path:
         """A version's folder."""
         return self.root / version_prefix(model_id, version)

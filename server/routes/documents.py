@@ -72,6 +72,8 @@ class ModelInfo(BaseModel):
     feature_columns: list[str]
     n_features: int
     features: list[Feature]
+    treatment_names: list[str]
+    outcome_names: list[str]
     effect_names: list[str]
     regime_names: list[str]
     training_results: dict[str, Any]
@@ -126,13 +128,17 @@ class ErrorAnswer(BaseModel):
 ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     400: {"model": ErrorAnswer, "description": "Not JSON"},
     404: {"model": ErrorAnswer, "description": "No such model or version"},
+    410: {"model": ErrorAnswer, "description": "The model was retired"},
     413: {"model": ErrorAnswer, "description": "Too many bytes or records"},
     415: {"model": ErrorAnswer, "description": "Another media type than application/json"},
     422: {
         "model": ErrorAnswer,
         "description": "JSON that is no valid record, or an option nobody can follow",
     },
+    500: {"model": ErrorAnswer, "description": "The model has no finite answer, or a bug"},
     503: {"model": ErrorAnswer, "description": "Still loading, refused, or the mirror cannot be read"},
+    # Also keeps the framework from documenting an error shape of its own.
+    "default": {"model": ErrorAnswer, "description": "Any other error"},
 }
 
 _NUMBERS = {"oneOf": [{"type": "number"}, {"type": "array", "items": {"type": "number"}, "minItems": 1}]}

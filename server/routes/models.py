@@ -29,7 +29,10 @@ def router(models: Models) -> APIRouter:
 
     @routes.get(
         "/models/{model_id}/info",
-        responses={200: {"model": ModelInfo}, 404: ERRORS[404], 503: ERRORS[503]},
+        responses={
+            200: {"model": ModelInfo},
+            **{status: ERRORS[status] for status in (404, 410, 503, "default")},
+        },
     )
     async def info(model_id: str, request: Request) -> Response:
         """What a model takes and answers, and where it comes from; `{id}` or `{id}@{version}`."""
@@ -78,6 +81,8 @@ def _info(entry: Served, catalog: Catalog) -> dict[str, object]:
         "feature_columns": model.schema.columns,
         "n_features": len(model.schema.columns),
         "features": _features(model),
+        "treatment_names": model.treatment_names,
+        "outcome_names": model.outcome_names,
         "effect_names": model.effect_names,
         "regime_names": model.regime_names,
         "training_results": model.metadata.get("training_results", {}),

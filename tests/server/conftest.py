@@ -29,13 +29,14 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Artifact
 
 @pytest.fixture(scope="session")
 def good_mirror(artifacts: Mapping[str, Artifact], tmp_path_factory: pytest.TempPathFactory) -> MirrorFolder:
-    """All samples under their names; `two` has an older version; `bad` was refused by the sync."""
+    """All samples by name; `two` has an older version; the sync refused `bad`; `gone` is retired."""
     mirror = MirrorFolder(tmp_path_factory.mktemp("mirror"))
     for name, artifact in artifacts.items():
         mirror.publish(name, artifact)
     mirror.publish("two", artifacts[LINEAR])
     mirror.publish("two", artifacts[FOREST])
     mirror.quarantine("bad", Reason("bundle_forbidden_global", "the pickle refers to os.system"))
+    mirror.retire("gone")
     mirror.write_index()
     return mirror
 

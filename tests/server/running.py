@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -70,6 +71,19 @@ def serving(root: Path, log: Path, *, wait_for: str = "/ready", **extra: str) ->
         finally:
             process.terminate()
             process.wait(timeout=30)
+
+
+def wait_for_line(server: Running, request_id: str) -> dict[str, Any]:
+    """The log line of a request; it is written after the answer, so it may come a moment later."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        whole = server.log.read_text().rpartition("\n")[0]
+        for line in map(json.loads, whole.splitlines()):
+            if line.get("request_id") == request_id:
+                found: dict[str, Any] = line
+                return found
+        time.sleep(0.01)
+    pytest.fail(f"no log line of {request_id}:\n{server.log.read_text()}")
 
 
 def _wait(server: Running, path: str) -> None:

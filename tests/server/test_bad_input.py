@@ -9,7 +9,7 @@ import pytest
 
 from tests.bundles import FOREST, expected
 from tests.server.conftest import THREE
-from tests.server.running import JSON, Running
+from tests.server.running import JSON, Running, wait_for_line
 
 NAME, OTHER = expected(FOREST).columns[:2]
 DEEP = b"[" * 100_000
@@ -193,7 +193,6 @@ def test_as_many_numbers_as_treatments(server: Running) -> None:
     "model_id",
     [
         "nobody",
-        "bad",
         f"{FOREST}@",
         f"{FOREST}@{'0' * 64}",
         f"{FOREST}@@",
@@ -211,6 +210,16 @@ def test_an_unknown_model_is_404(server: Running, model_id: str) -> None:
     """Ids are compared with the index, whatever they look like."""
     check_error(server.client.post(f"/predict/{model_id}", json={NAME: 1.0}), 404, "unknown_model")
     check_error(server.client.get(f"/models/{model_id}/info"), 404, "unknown_model")
+    check_alive(server)
+
+
+@pytest.mark.parametrize(
+    ("model_id", "status", "code"), [("bad", 503, "model_quarantined"), ("gone", 410, "model_retired")]
+)
+def test_a_model_without_a_version_says_why(server: Running, model_id: str, status: int, code: str) -> None:
+    """The registry has it, so that it is not unknown; nothing of it is served."""
+    check_error(server.client.post(f"/predict/{model_id}", json={NAME: 1.0}), status, code)
+    check_error(server.client.get(f"/models/{model_id}/info"), status, code)
     check_alive(server)
 
 
@@ -284,12 +293,12 @@ def test_too_many_records_are_413(server: Running) -> None:
     check_alive(server)
 
 
-def test_a_row_out_of_the_models_range_is_422(server: Running) -> None:
-    """Finite numbers can still lead a linear model to infinity; that is the row's fault, not the server's."""
+def test_a_row_without_a_finite_answer_is_500(server: Running) -> None:
+    """Numbers of 1e308 lead a linear model to infinity; no NaN or infinity is ever answered."""
     sample = expected("gen2-mlp-linear")
     record = dict.fromkeys(sample.columns, 1e308)
     reply = server.client.post("/predict/gen2-mlp-linear", json=record)
-    check_error(reply, 422, "model_non_finite")
+    check_error(reply, 500, "model_non_finite")
     check_alive(server)
 
 
@@ -304,7 +313,8 @@ def test_long_names_are_cut(server: Running) -> None:
 def test_inputs_never_reach_the_log(server: Running) -> None:
     """Neither a name nor a value a caller gave."""
     post(server, b'{"wholly-private-name": 1}')
-    post(server, f'{{"{NAME}": 918273645.25}}'.encode())
+    post(server, f'{{"{NAME}": 918273645.25}}'.encode(), **{"X-Request-Id": "private"})
+    wait_for_line(server, "private")
     log = server.log.read_text()
     assert "wholly-private-name" not in log
     assert "918273645" not in log

@@ -1,0 +1,126 @@
+"""What the environment may say, and how a wrong word stops the start: 78, with key, value and wanted type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pyfunc.features import MissingPolicy
+from pyfunc.places import Bucket, Places
+from server.errors import SettingError, UnknownSettingError
+from server.settings import KNOWN, Execution, Settings
+from tests.server.running import run
+
+WRONG = {
+    "PORT": ("0", "65536", "http", "8080.0", "-1", "٣", "9" * 5000),
+    "EXECUTION_MODE": ("step_functions", "STANDALONE"),
+    "TAUSERVE_ALLOW_ANONYMOUS": ("true", "yes", "2"),
+    "TAUSERVE_PRELOAD": ("a,", "a b", "../x", ","),
+    "TAUSERVE_MISSING_POLICY": ("mean", "IMPUTE"),
+    "TAUSERVE_MAX_BODY_BYTES": ("0", "8MiB", "1e6"),
+    "TAUSERVE_MAX_ROWS": ("0", "-5"),
+    "TAUSERVE_DRAIN_S": ("0", "soon", "1.5"),
+    "TAUSERVE_LOG_LEVEL": ("loud", "INFO"),
+}
+
+
+def test_with_nothing_set_the_defaults_hold() -> None:
+    """Loopback, port 8080, 8 MiB, 10,000 rows, everything below ./.tauserve/."""
+    settings = Settings.from_environ({})
+    assert Settings(Places.from_environ({})) == settings
+    assert ("127.0.0.1", 8080, 8 * 2**20, 10_000, MissingPolicy.IMPUTE) == (
+        settings.host,
+        settings.port,
+        settings.max_body_bytes,
+        settings.max_rows,
+        settings.missing_policy,
+    )
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    """As container definitions often have them."""
+    assert Settings.from_environ({}) == Settings.from_environ(dict.fromkeys((*KNOWN, *WRONG), ""))
+
+
+def test_every_variable_is_read() -> None:
+    """Each ends up where it belongs."""
+    settings = Settings.from_environ(
+        {
+            "ARTIFACTS_BUCKET": "prod",
+            "EXECUTION_MODE": "step-functions",
+            "PIPELINE_EXECUTION_ID": "run-1",
+            "EXECUTION_START_TIME": "2025-01-01T00:00:00Z",
+            "PORT": "9000",
+            "TAUSERVE_HOST": "::1",
+            "TAUSERVE_PRELOAD": "a, b,a",
+            "TAUSERVE_MISSING_POLICY": "reject",
+            "TAUSERVE_MAX_BODY_BYTES": "1000",
+            "TAUSERVE_MAX_ROWS": "7",
+            "TAUSERVE_DRAIN_S": "3",
+            "TAUSERVE_LOG_LEVEL": "warning",
+            "TAUSERVE_REQUIRE_CERTIFICATE": "true",
+        }
+    )
+    assert Bucket("prod") == settings.places.artifacts
+    assert Execution("step-functions", "run-1", "2025-01-01T00:00:00Z") == settings.execution
+    assert ("::1", 9000, ("a", "b")) == (settings.host, settings.port, settings.preload)
+    assert (1000, 7, 3) == (settings.max_body_bytes, settings.max_rows, settings.drain_s)
+    assert (MissingPolicy.REJECT, "warning") == (settings.missing_policy, settings.log_level)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(key, value) for key, values in WRONG.items() for value in values]
+)
+def test_a_wrong_value_is_named(key: str, value: str) -> None:
+    """Key, value and what is wanted."""
+    with pytest.raises(SettingError) as caught:
+        Settings.from_environ({key: value})
+    assert (key, value) == (caught.value.key, caught.value.value)
+    assert key in str(caught.value)
+    assert repr(value) in str(caught.value)
+    assert caught.value.wanted in str(caught.value)
+
+
+def test_a_misspelt_variable_names_the_nearest() -> None:
+    """It would else be ignored in silence."""
+    with pytest.raises(UnknownSettingError) as caught:
+        Settings.from_environ({"TAUSERVE_MAXROWS": "1"})
+    assert ("TAUSERVE_MAXROWS", "TAUSERVE_MAX_ROWS") == (caught.value.key, caught.value.nearest)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_loopback_needs_no_word(host: str) -> None:
+    """Nobody else can reach it."""
+    Settings.from_environ({"TAUSERVE_HOST": host}).check_exposure()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org", "127.0.0.1.example.org"])  # noqa: S104
+def test_beyond_loopback_needs_the_word(host: str) -> None:
+    """No credentials exist, so openness must be meant."""
+    with pytest.raises(SettingError, match="TAUSERVE_ALLOW_ANONYMOUS=1"):
+        Settings.from_environ({"TAUSERVE_HOST": host}).check_exposure()
+    Settings.from_environ({"TAUSERVE_HOST": host, "TAUSERVE_ALLOW_ANONYMOUS": "1"}).check_exposure()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("PORT", "http"),
+        ("TAUSERVE_HOST", "0.0.0.0"),  # noqa: S104 - refused
+        ("TAUSERVE_MAXROWS", "1"),
+        ("TAUSERVE_HOST", "no.invalid"),
+    ],  # noqa: S104
+)
+def test_the_process_stops_with_78(tmp_path: Path, key: str, value: str) -> None:
+    """And says so in a sentence, without a trace."""
+    done = run(tmp_path, **{key: value})
+    assert (78, "") == (done.returncode, done.stdout)
+    assert key in done.stderr
+    assert value in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_command_stops_with_78(tmp_path: Path) -> None:
+    """Like any other wrong configuration."""
+    assert 78 == run(tmp_path, "chekc").returncode
