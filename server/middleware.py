@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.errors import Problem, problem_of, problem_of_status
+from server.problems import Problem, problem_of, problem_of_status
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}\Z")
 _CONTEXT = "tauserve"
