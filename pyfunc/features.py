@@ -180,8 +180,8 @@ class FeatureSchema:
         return tuple(name for name in self.names if name in absent)
 
     def _raise_unknown(self, record: Mapping[str, object]) -> None:
-        known = (*self.names, *(name for name in self.columns if name not in self.names))
-        raise UnknownFeatureError([name for name in record if name not in known], known)
+        known = dict.fromkeys((*self.names, *self.columns))
+        raise UnknownFeatureError([name for name in record if name not in known], tuple(known))
 
 
 def _number(row: int, name: str, value: object) -> float:
