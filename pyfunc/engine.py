@@ -6,16 +6,21 @@ Numpy in, numpy out; one thread; a row's answer depends on that row alone (contr
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from statistics import NormalDist
 
 import numpy as np
-import onnxruntime as ort
 
 from pyfunc.answer import FloatArray, IntArray, Prediction, join
 from pyfunc.effects import forest_variance, linear_variance, solve_moments
 from pyfunc.errors import IntervalUnavailableError, MalformedArtifactError, NonFiniteAnswerError
 from pyfunc.query import POINT, EffectQuery
+
+# From version 1.29 on, onnxruntime sends events to its maker and keeps a device id, unless told otherwise
+# before it is imported. Nothing of a model leaves its machine unasked.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime as ort  # noqa: E402
 
 MAX_CHUNK = 512
 """Rows evaluated at once: larger blocks gain nothing and hold their peak memory."""

@@ -53,6 +53,7 @@ def serve(settings: Settings) -> int:
         _run(settings, models, listener)
     finally:
         models.stop()
+        log.info("server.stopped")
     return exits.OK
 
 

@@ -33,7 +33,8 @@ def configure_logs(level: str) -> None:
             ],
         )
     )
-    logging.basicConfig(handlers=[handler], level=threshold, force=True)
+    # Of libraries warnings only: what botocore tells below that holds session tokens.
+    logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
     # Numpy warns on standard error of what the answer's own check already reports.
     logging.captureWarnings(capture=True)
 

@@ -1,0 +1,1 @@
+"""A registry row becomes an MLflow artifact becomes a REST answer."""

@@ -1,0 +1,70 @@
+"""A reader in a process of its own: loads the current version and predicts, again and again.
+
+    python -m tests.end_to_end.reading MODEL_ID
+
+reads the mirror its environment names as the server does, and asks it for the expected rows of both samples.
+Each line on its standard input is answered with what it has seen since the last one: a JSON object of counts
+by sample whose numbers came out, or by what went wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections import Counter
+
+import numpy as np
+
+from pyfunc.places import Places
+from server.mirror import open_mirror
+from server.versions import load_version, read_index
+from tests.bundles import Expected, expected
+from tests.end_to_end.deployment import MODELS
+
+
+def _observe(model_id: str, answers: dict[str, Expected]) -> str:
+    mirror = open_mirror(Places.from_environ(os.environ).artifacts)
+    published = read_index(mirror).models[model_id]
+    version = published.current
+    model = load_version(mirror, model_id, version, published.versions[version])
+    for name, want in answers.items():
+        found = model.predict(want.rows).effects
+        size = np.maximum(np.abs(want.effects), np.median(np.abs(want.effects)))
+        if float((np.abs(found - want.effects) / size).max()) <= 1e-9:
+            return name
+    return "numbers of neither"
+
+
+def _watch(model_id: str, seen: Counter[str], lock: threading.Lock) -> None:
+    answers = {name: expected(name) for name in MODELS}
+    while True:
+        try:
+            what = _observe(model_id, answers)
+        except Exception as exc:  # whatever a reader meets is an observation
+            what = f"{type(exc).__name__}: {exc}"
+        with lock:
+            seen[what] += 1
+
+
+def report(model_id: str) -> None:
+    """Watch, and tell when asked; an observation begun after the question is always among the answer."""
+    seen: Counter[str] = Counter()
+    lock = threading.Lock()
+    threading.Thread(target=_watch, args=(model_id, seen, lock), daemon=True).start()
+    for _ in sys.stdin:
+        with lock:
+            counts, before = dict(seen), sum(seen.values())
+        while sum(seen.values()) < before + 2:  # the first of them may have begun before the question
+            time.sleep(0.001)
+        with lock:
+            counts = dict(seen)
+            seen.clear()
+        sys.stdout.write(json.dumps(counts) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    report(sys.argv[1])
