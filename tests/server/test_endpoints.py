@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from datetime import datetime
 from pathlib import Path
 
@@ -153,7 +154,10 @@ def test_one_log_line_a_request(server: Running) -> None:
 
 
 def test_every_log_line_is_json(server: Running) -> None:
-    """The web server's own lines too."""
+    """The web server's own complaints too, here of bytes that are no HTTP."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as caller:
+        caller.sendall(b"this is no request\r\n\r\n")
+        assert b"400" in caller.recv(1024)
     lines = [json.loads(line) for line in server.log.read_text().splitlines()]
     assert any(line.get("logger") == "uvicorn.error" for line in lines)
     assert all({"event", "level", "timestamp"} <= set(line) for line in lines)
