@@ -11,6 +11,10 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 MAX_LISTED = 10
+"""Most names in one message."""
+MAX_NAME = 128
+"""Most characters of a caller's name that a message repeats."""
+MAX_COMPARED = 256
 
 
 class ModelError(Exception):
@@ -158,16 +162,20 @@ class RecordError(ModelError):
         return {}
 
 
+def _nearest(name: str, known: Sequence[str]) -> str | None:
+    """The known name most like this one; of very many, only one that is alike, to bound the search."""
+    cutoff = 0.0 if len(known) <= MAX_COMPARED else 0.6
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=cutoff)), None)
+
+
 class UnknownFeatureError(RecordError):
     """Names the model does not have."""
 
     code = "unknown_feature"
 
     def __init__(self, unknown: Sequence[str], known: Sequence[str]) -> None:
-        self.nearest = {
-            name: next(iter(difflib.get_close_matches(name[:128], known, n=1, cutoff=0.0)), None)
-            for name in unknown[:MAX_LISTED]
-        }
+        names = [name[:MAX_NAME] for name in unknown[:MAX_LISTED]]
+        self.nearest = {name: _nearest(name, known) for name in names}
         listed = "; ".join(f"{name!r} (nearest: {near!r})" for name, near in self.nearest.items())
         super().__init__(
             f"{len(unknown)} unknown feature(s): {listed}; the model knows {len(known)} features"
