@@ -25,6 +25,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from pyfunc.documents import count_field, digest_field, text_field
 from pyfunc.errors import IntegrityError, MalformedArtifactError, UnknownFormatError
 
 FORMAT_VERSION = 1
@@ -50,7 +51,6 @@ MLFLOW_FILES = (
 CODE_FILE = re.compile(r"code/pyfunc/[a-z_]+\.(?:py|typed)\Z")
 
 MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
-SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 MAX_INDEX_BYTES = 256 * 2**20
 MAX_MANIFEST_BYTES = 2**20
@@ -274,40 +274,22 @@ class Index:
         return cls(models, rows)
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("expected text")
-    return value
-
-
-def _digest(value: object) -> str:
-    if not SHA256.match(text := _text(value)):
-        raise ValueError("expected a sha256 in hex")
-    return text
-
-
-def _count(value: object) -> int:
-    if type(value) is not int or value < 0:
-        raise TypeError("expected a count")
-    return value
-
-
 def _file_entry(raw: Mapping[str, object]) -> FileEntry:
-    return FileEntry(_text(raw["path"]), _digest(raw["sha256"]), _count(raw["size"]))
+    return FileEntry(text_field(raw["path"]), digest_field(raw["sha256"]), count_field(raw["size"]))
 
 
 def _published(raw: Mapping[str, object]) -> PublishedVersion:
     certificate = raw.get("certificate")
     return PublishedVersion(
-        _digest(raw["manifest_sha256"]),
-        _count(raw["manifest_size"]),
-        None if certificate is None else _digest(certificate),
+        digest_field(raw["manifest_sha256"]),
+        count_field(raw["manifest_size"]),
+        None if certificate is None else digest_field(certificate),
     )
 
 
 def _model(raw: Mapping[str, Any]) -> PublishedModel:
-    versions = {_digest(name): _published(version) for name, version in raw["versions"].items()}
-    current = _text(raw["current"])
+    versions = {digest_field(name): _published(version) for name, version in raw["versions"].items()}
+    current = text_field(raw["current"])
     if current not in versions:
         raise ValueError("current names no listed version")
     return PublishedModel(current, versions)
@@ -317,17 +299,19 @@ def _row(raw: Mapping[str, Any]) -> RowState:
     bundle, reason = raw.get("bundle"), raw.get("reason")
     version, refused = raw.get("version"), raw.get("refused")
     return RowState(
-        model_id=_text(raw["model_id"]),
-        created_at=_text(raw["created_at"]),
-        status=_text(raw["status"]),
-        model_name=_text(raw["model_name"]),
-        model_version=_text(raw["model_version"]),
-        execution_id=_text(raw["execution_id"]),
-        model_path=_text(raw["model_path"]),
-        version=None if version is None else _digest(version),
+        model_id=text_field(raw["model_id"]),
+        created_at=text_field(raw["created_at"]),
+        status=text_field(raw["status"]),
+        model_name=text_field(raw["model_name"]),
+        model_version=text_field(raw["model_version"]),
+        execution_id=text_field(raw["execution_id"]),
+        model_path=text_field(raw["model_path"]),
+        version=None if version is None else digest_field(version),
         bundle=None
         if bundle is None
-        else BundleStamp(_text(bundle["etag"]), _count(bundle["size"]), _digest(bundle["sha256"])),
-        reason=None if reason is None else Reason(_text(reason["code"]), _text(reason["message"])),
-        refused=None if refused is None else _digest(refused),
+        else BundleStamp(
+            text_field(bundle["etag"]), count_field(bundle["size"]), digest_field(bundle["sha256"])
+        ),
+        reason=None if reason is None else Reason(text_field(reason["code"]), text_field(reason["message"])),
+        refused=None if refused is None else digest_field(refused),
     )

@@ -14,6 +14,7 @@ MODULES = (
     "__init__",
     "answer",
     "contract",
+    "documents",
     "effects",
     "engine",
     "errors",

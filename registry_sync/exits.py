@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+from pyfunc import exit_codes
 from pyfunc.errors import ArtifactError, UnknownFormatError
+from pyfunc.exit_codes import BUG, CONFIGURATION, DATA, DISK, OK, PERMISSION, STOPPED, TRANSIENT
 from registry_sync.errors import (
     ConfigurationError,
     ConflictError,
@@ -18,14 +20,7 @@ from registry_sync.errors import (
     UnavailableError,
 )
 
-OK = 0
-DATA = 65
-BUG = 70
-DISK = 74
-TRANSIENT = 75
-PERMISSION = 77
-CONFIGURATION = 78
-STOPPED = 143
+__all__ = ["BUG", "CONFIGURATION", "DATA", "DISK", "OK", "PERMISSION", "STOPPED", "TRANSIENT", "exit_code"]
 
 _CODES: dict[type[BaseException], int] = {
     EmptyRegistryError: DATA,
@@ -40,10 +35,9 @@ _CODES: dict[type[BaseException], int] = {
     ConfigurationError: CONFIGURATION,
     InvalidKeyError: CONFIGURATION,
     UnknownFormatError: CONFIGURATION,
-    BaseException: BUG,
 }
 
 
 def exit_code(error: BaseException) -> int:
-    """The code of the nearest type in the table."""
-    return next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
+    """The code of the nearest type in the table; `BUG` if none is there."""
+    return exit_codes.exit_code(error, _CODES)

@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TypedDict
 
-from pyfunc.contract import MODEL_ID, SHA256, Reason
+from pyfunc.contract import MODEL_ID, Reason
+from pyfunc.documents import SHA256
 
 READY = "ready"
 RETIRED = "retired"

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from pyfunc import exit_codes
 from pyfunc.errors import ModelError
+from pyfunc.exit_codes import BUG, CONFIGURATION, DATA, OK, PERMISSION, TRANSIENT
 from server.errors import (
     AddressError,
     LoadFailedError,
@@ -21,12 +23,16 @@ from server.errors import (
     UnknownModelError,
 )
 
-OK = 0
-DATA = 65
-BUG = 70
-TRANSIENT = 75
-PERMISSION = 77
-CONFIGURATION = 78
+__all__ = [
+    "BUG",
+    "CONFIGURATION",
+    "DATA",
+    "OK",
+    "PERMISSION",
+    "TRANSIENT",
+    "exit_code",
+    "exit_code_of_all",
+]
 
 _CODES: Mapping[type[BaseException], int] = {
     ModelError: DATA,
@@ -39,13 +45,12 @@ _CODES: Mapping[type[BaseException], int] = {
     NoMirrorError: CONFIGURATION,
     SettingError: CONFIGURATION,
     AddressError: CONFIGURATION,
-    BaseException: BUG,
 }
 
 
 def exit_code(error: BaseException) -> int:
-    """The code of the nearest type in the table."""
-    return next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
+    """The code of the nearest type in the table; `BUG` if none is there."""
+    return exit_codes.exit_code(error, _CODES)
 
 
 def exit_code_of_all(errors: Iterable[BaseException]) -> int:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,10 +89,8 @@ def wait_for_line(server: Running, request_id: str) -> dict[str, Any]:
 def _wait(server: Running, path: str) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and server.process.poll() is None:
-        try:
+        with suppress(httpx.TransportError):  # not listening yet
             if server.client.get(path).status_code == httpx.codes.OK:
                 return
-        except httpx.TransportError:
-            pass  # not listening yet
         time.sleep(0.02)
     pytest.fail(f"server did not answer {path}:\n{server.log.read_text(errors='replace')}")
