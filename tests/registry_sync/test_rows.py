@@ -71,14 +71,8 @@ def test_wrong_types(name: str, value: object) -> None:
 
 def test_optional_attributes_may_be_missing() -> None:
     """Name, version, execution and all that was added later."""
-    missing = {
-        "model_name": ...,
-        "model_version": ...,
-        "execution_id": ...,
-        "ttl": None,
-        "treatment_names": [],
-    }
-    assert _fault(missing) is None
+    missing: dict[str, object] = {"ttl": None, "treatment_names": [], "model_name": ..., "model_version": ...}
+    assert _fault({**missing, "execution_id": ...}) is None
 
 
 @pytest.mark.parametrize(
