@@ -73,6 +73,18 @@ class BundleBudgetError(BundleError):
         super().__init__(f"{what}: found {found}, at most {limit} allowed")
 
 
+class BundleTooLargeError(BundleError):
+    """Within every budget, but this process may not use the memory it takes."""
+
+    code = "bundle_out_of_memory"
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        super().__init__(
+            f"reading a bundle of {size} bytes takes more memory than this process may use; give it more"
+        )
+
+
 class UnsupportedModelError(BundleError):
     """A model of a kind that is not compiled yet."""
 

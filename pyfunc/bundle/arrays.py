@@ -16,8 +16,12 @@ from pyfunc.errors import MalformedBundleError, UnsupportedModelError
 MAX_DIMENSIONS = 8
 MAX_FIELDS = 64
 PLAIN_CODES = frozenset(("f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "b1"))
+OBJECT_CODES = frozenset(("O8", "O4", "O", "|O"))
 NATIVE = ("<", "=", "|")
-TEXT_CODE = re.compile(r"U([1-9]\d{0,3})")
+MAX_DESCRIPTION = 64
+TEXT_CODE = re.compile(r"U[1-9][0-9]{0,3}")
+MAX_TEXTS = 2**16
+SURROGATES, MAX_CODE_POINT = (0xD800, 0xDFFF), 0x10FFFF
 
 AnyArray = NDArray[Any]
 
@@ -56,7 +60,7 @@ def read_wrapped_array(state: object, stream: Readable, nested: Callable[[], obj
     if state.get("numpy_array_alignment_bytes") is not None:
         stream.take(stream.take(1)[0])
     return _view(
-        stream.take(_size(dtype, shape, stream.left)), dtype, shape, fortran=state.get("order") == "F"
+        stream.take(_size(dtype, shape, stream.left)), dtype, shape, fortran=_is_fortran(state.get("order"))
     )
 
 
@@ -76,7 +80,7 @@ def as_array(value: object) -> AnyArray:
     if isinstance(value, Recorded) and value.name.name == "_frombuffer":
         match value.args:
             case (bytes() as data, dtype, tuple() as shape, order):
-                return _checked_view(data, dtype, shape, fortran=order == "F")
+                return _checked_view(data, dtype, shape, fortran=_is_fortran(order))
     raise MalformedBundleError(f"expected an array, found {type(value).__name__}")
 
 
@@ -89,13 +93,13 @@ def as_texts(value: object) -> tuple[str, ...]:
     elements = value
     if isinstance(value, Recorded) and isinstance(value.state, tuple) and value.state:
         elements = value.state[-1]  # an array of objects
-    if isinstance(value, np.ndarray) and value.ndim == 1:
-        elements = _items(value)
-    if isinstance(elements, list | tuple):
+    if isinstance(value, np.ndarray) and value.ndim == 1 and value.size <= MAX_TEXTS:
+        elements = items(value)
+    if isinstance(elements, list | tuple) and len(elements) <= MAX_TEXTS:
         texts = tuple(as_scalar(element) for element in elements)
         if all(isinstance(text, str) for text in texts):
             return tuple(map(str, texts))
-    raise MalformedBundleError("expected a list of text")
+    raise MalformedBundleError(f"expected a list of at most {MAX_TEXTS} texts")
 
 
 def as_scalar(value: object) -> object:
@@ -103,16 +107,22 @@ def as_scalar(value: object) -> object:
     if isinstance(value, Recorded) and value.name.name == "scalar":
         match value.args:
             case (dtype, bytes() as data):
-                return _items(_checked_view(data, dtype, (), fortran=False))
+                return items(_checked_view(data, dtype, (), fortran=False))
         raise MalformedBundleError("expected a numpy scalar of dtype and bytes")
     return value
 
 
-def _items(array: AnyArray) -> object:
-    try:
-        return array.tolist()
-    except ValueError as exc:  # text outside Unicode
-        raise MalformedBundleError("expected text in UTF-32") from exc
+def items(array: AnyArray) -> object:
+    """An array as lists of Python's own numbers and texts; a scalar without dimensions.
+
+    Raises:
+        MalformedBundleError: text outside Unicode, or that UTF-8 cannot hold.
+    """
+    if array.dtype.kind == "U":
+        codes = np.frombuffer(array.tobytes(), dtype="<u4")
+        if ((codes >= SURROGATES[0]) & (codes <= SURROGATES[1]) | (codes > MAX_CODE_POINT)).any():
+            raise MalformedBundleError("expected text in UTF-32")
+    return array.tolist()
 
 
 def decode_dtype(value: object) -> np.dtype[Any]:
@@ -127,9 +137,10 @@ def decode_dtype(value: object) -> np.dtype[Any]:
         ) and order in NATIVE:
             return np.dtype(code).newbyteorder("<")
         case Recorded(
-            args=(str() as code, *_), state=(int(), "|", None, tuple(names), dict(fields), int(), *_)
+            args=(str() as code, *_),
+            state=(int(), _, None, tuple() as names, dict() as fields, int() as itemsize, *_),
         ) if code.startswith("V") and len(names) <= MAX_FIELDS:
-            return _record_dtype(names, fields, value.state[5])  # type: ignore[index]
+            return _record_dtype(names, fields, itemsize)
     raise UnsupportedModelError("array dtype", found=_describe(value), supported=sorted(PLAIN_CODES))
 
 
@@ -137,7 +148,8 @@ def _record_dtype(names: tuple[object, ...], fields: dict[object, object], items
     formats: list[np.dtype[Any]] = []
     offsets: list[int] = []
     for name in names:
-        match fields.get(name):
+        # Anything but text may be too deep to be hashed.
+        match fields.get(name) if isinstance(name, str) else None:
             case (Recorded(args=(str() as code, *_)) as inner, int() as offset, *_) if code in PLAIN_CODES:
                 formats.append(decode_dtype(inner))
                 offsets.append(offset)
@@ -157,11 +169,24 @@ def _record_dtype(names: tuple[object, ...], fields: dict[object, object], items
 
 
 def _is_object(dtype: object) -> bool:
-    return isinstance(dtype, Recorded) and dtype.args[:1] in {("O8",), ("O",), ("|O",)}
+    match dtype:
+        case Recorded(args=(str() as code, *_)):
+            return code in OBJECT_CODES
+    return False
+
+
+def _is_fortran(order: object) -> bool:
+    """Whether the first axis runs fastest; numpy's and joblib's words for it."""
+    if isinstance(order, str) and order in {"C", "F"}:
+        return order == "F"
+    raise MalformedBundleError("array order: expected C or F")
 
 
 def _describe(value: object) -> str:
-    return repr(value.args[:1])[:64] if isinstance(value, Recorded) else type(value).__name__
+    match value:
+        case Recorded(args=(str() as code, *_)):
+            return code[:MAX_DESCRIPTION]
+    return type(value).__name__
 
 
 def _shape(value: object) -> tuple[int, ...]:

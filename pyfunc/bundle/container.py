@@ -6,6 +6,7 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Callable
+from io import BytesIO
 from typing import Protocol
 
 from pyfunc.errors import BundleBudgetError, MalformedBundleError
@@ -17,11 +18,16 @@ MAX_RATIO = 100
 FREE_INFLATION_BYTES = 16 * 2**20
 """Below this size the ratio is not looked at."""
 CHUNK_BYTES = 2**20
+MAX_LZMA_BYTES = 128 * 2**20
+"""A header of lzma names the memory to be set aside; `xz -9` needs 65 MiB."""
 
 
 class _Decompressor(Protocol):
     @property
     def eof(self) -> bool: ...
+
+    @property
+    def needs_input(self) -> bool: ...
 
     @property
     def unused_data(self) -> bytes: ...
@@ -58,8 +64,8 @@ def _decompressor(data: bytes) -> Callable[[], _Decompressor] | None:
         (b"\x1f\x8b", lambda: _Zlib(wbits=31)),
         (b"x", lambda: _Zlib(wbits=15)),
         (b"BZ", bz2.BZ2Decompressor),
-        (b"\xfd7zXZ", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ)),
-        (b"]\x00", lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE)),
+        (b"\xfd7zXZ", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, MAX_LZMA_BYTES)),
+        (b"]\x00", lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, MAX_LZMA_BYTES)),
     ]
     return next((make for prefix, make in kinds if data.startswith(prefix)), None)
 
@@ -75,6 +81,10 @@ class _Zlib:
         return self._inner.eof
 
     @property
+    def needs_input(self) -> bool:
+        return not self._inner.unconsumed_tail
+
+    @property
     def unused_data(self) -> bytes:
         return self._inner.unused_data
 
@@ -84,17 +94,18 @@ class _Zlib:
 
 def _inflate(decompressor: _Decompressor, data: bytes) -> bytes:
     limit = min(MAX_INFLATED_BYTES, max(FREE_INFLATION_BYTES, MAX_RATIO * len(data)))
-    inflated = bytearray()
+    inflated, size = BytesIO(), 0  # hands its bytes over without a copy
     position = 0
     while not decompressor.eof:
-        chunk = data[position : position + CHUNK_BYTES]
+        wanted = decompressor.needs_input
+        chunk = data[position : position + CHUNK_BYTES] if wanted else b""
         position += len(chunk)
         out = decompressor.decompress(chunk, CHUNK_BYTES)
-        inflated += out
-        if len(inflated) > limit:
-            raise BundleBudgetError("bytes inflated", limit=limit, found=len(inflated))
-        if not chunk and not out and not decompressor.eof:
+        size += inflated.write(out)
+        if size > limit:
+            raise BundleBudgetError("bytes inflated", limit=limit, found=size)
+        if wanted and not chunk and not out and not decompressor.eof:
             raise EOFError("it ends before its end mark")
     if decompressor.unused_data or position < len(data):
         raise ValueError("something follows its end mark")
-    return bytes(inflated)
+    return inflated.getvalue()

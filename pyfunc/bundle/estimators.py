@@ -11,18 +11,21 @@ from collections.abc import Mapping
 import numpy as np
 
 from pyfunc.answer import FloatArray, IntArray
-from pyfunc.bundle.arrays import as_array, as_scalar, as_texts
+from pyfunc.bundle.arrays import AnyArray, as_array, as_scalar, as_texts
 from pyfunc.bundle.contents import Forest, ForestEffect, LinearEffect, Scaler, Tree
 from pyfunc.bundle.recorders import Recorded
-from pyfunc.bundle.validate import check_tree
-from pyfunc.errors import InvalidModelError, MalformedBundleError, UnsupportedModelError
+from pyfunc.bundle.validate import MAX_COLUMNS, check_tree, is_name
+from pyfunc.errors import BundleBudgetError, InvalidModelError, MalformedBundleError, UnsupportedModelError
 
 SUPPORTED = ("CausalForestDML", "LinearDML", "SparseLinearDML")
 MAX_TARGETS = 64
 """Most treatments, and most outcomes."""
+MAX_TREES = 2**16
+MAX_MOMENTS = 2**26
+"""Numbers in all nodes of all trees: 512 MiB of them."""
 
 
-def attributes(value: object, what: str) -> Mapping[str, object]:
+def attributes(value: object, what: str) -> Mapping[object, object]:
     """An object's state by attribute name.
 
     Raises:
@@ -31,7 +34,7 @@ def attributes(value: object, what: str) -> Mapping[str, object]:
     state = value.state if isinstance(value, Recorded) else None
     if not isinstance(state, dict):
         raise MalformedBundleError(f"{what}: expected a fitted object, found {type(value).__name__}")
-    return {str(name): attribute for name, attribute in state.items()}
+    return state
 
 
 def attribute(value: object, *path: str) -> object:
@@ -80,13 +83,18 @@ def read_effect(estimator: object, d: int) -> ForestEffect | LinearEffect:
 
 
 def read_names(estimator: object, kind: str, count: int, default: str) -> tuple[str, ...] | None:
-    """Names the trainer gave to outcomes or treatments; None where econml made them up (`Y0`, `T0`)."""
+    """Names the trainer gave to outcomes or treatments.
+
+    None where it gave none that tell them apart: econml makes up `Y0` and `T0`, and writes `None` for a
+    Series without a name and `0` for the column of a bare DataFrame.
+    """
     names = attributes(estimator, "estimator").get("_input_names")
     if not isinstance(names, dict) or names.get(kind) is None:
         return None
     given = as_texts(names[kind])
-    made_up = tuple(f"{default}{i}" for i in range(count))
-    return None if given == made_up or len(given) != count else given
+    made_up = {("None",)} | {tuple(f"{prefix}{i}" for i in range(count)) for prefix in (default, "")}
+    usable = len(given) == count == len(set(given)) and all(map(is_name, given))
+    return given if usable and given not in made_up else None
 
 
 def read_scaler(scaler: object) -> Scaler:
@@ -96,21 +104,20 @@ def read_scaler(scaler: object) -> Scaler:
         raise UnsupportedModelError("scaler", found=found, supported=["StandardScaler"])
     facts = attributes(scaler, "scaler")
     d = as_scalar(facts.get("n_features_in_"))
-    if type(d) is not int:
-        raise MalformedBundleError("scaler: expected a fitted StandardScaler")
+    if type(d) is not int or not 0 < d <= MAX_COLUMNS:
+        raise MalformedBundleError(f"scaler: expected a StandardScaler fitted on 1 to {MAX_COLUMNS} columns")
     mean, scale = facts.get("mean_"), facts.get("scale_")
     centred, scaled = facts.get("with_mean", True) is True, facts.get("with_std", True) is True
     return Scaler(
-        _floats(mean, 1) if centred and mean is not None else np.zeros(min(d, 2**16)),
-        _floats(scale, 1) if scaled and scale is not None else np.ones(min(d, 2**16)),
+        _floats(mean, 1) if centred and mean is not None else np.zeros(d),
+        _floats(scale, 1) if scaled and scale is not None else np.ones(d),
     )
 
 
-def _count(facts: Mapping[str, object], name: str) -> int:
-    value = facts.get(name)
-    if value == ():
-        return 1
-    match value:
+def _count(facts: Mapping[object, object], name: str) -> int:
+    match facts.get(name):
+        case ():
+            return 1
         case (count,):
             number = as_scalar(count)
             if isinstance(number, int) and 1 <= number <= MAX_TARGETS:
@@ -141,10 +148,30 @@ def _forest_effect(
         raise InvalidModelError(
             f"expected {treatments} effects and at most one constant a forest, found {parameters}, {relevant}"
         )
+    _check_size(forests, p)
     read = tuple(_forest(forest, d, p, has_inference=has_inference) for forest in forests)
     if len({len(forest.trees) for forest in read}) != 1:
         raise InvalidModelError("expected as many trees for each outcome")
     return ForestEffect("CausalForestDML", read, p, treatments)
+
+
+def _check_size(forests: list[object], p: int) -> None:
+    """Add up what the trees hold before any of it is looked at: a few bytes may name one tree many times."""
+    trees = [tree for forest in forests for tree in _list(attribute(forest, "estimators_"), "trees")]
+    if len(trees) > MAX_TREES:
+        raise BundleBudgetError("trees", limit=MAX_TREES, found=len(trees))
+    nodes = sum(len(_nodes(attribute(tree, "tree_"))) for tree in trees)
+    if nodes * (p + p * p) > MAX_MOMENTS:
+        raise BundleBudgetError("moments of the forests", limit=MAX_MOMENTS, found=nodes * (p + p * p))
+
+
+def _nodes(tree: object) -> AnyArray:
+    nodes = as_array(attribute(tree, "nodes"))
+    if nodes.ndim != 1 or not {"left_child", "right_child", "feature", "threshold"} <= {
+        *(nodes.dtype.names or ())
+    }:
+        raise InvalidModelError("tree: expected nodes with children, feature and threshold")
+    return nodes
 
 
 def _forest(forest: object, d: int, p: int, *, has_inference: bool) -> Forest:
@@ -154,20 +181,12 @@ def _forest(forest: object, d: int, p: int, *, has_inference: bool) -> Forest:
     if not trees:
         raise InvalidModelError("expected at least one tree")
     slices = attributes(forest, "forest").get("slices_") if has_inference else None
-    bags = tuple(_bag(bag, len(trees)) for bag in _list(slices, "slices_")) if slices is not None else ()
-    sizes = {len(bag) for bag in bags}
-    if len(sizes) > 1:
-        raise InvalidModelError("slices_: expected bags of one size")
-    # The variance within bags of one tree is not defined: econml divides by zero there.
-    return Forest(trees, bags if sizes and min(sizes) > 1 else ())
+    return Forest(trees, _bags(slices, len(trees)) if slices is not None else ())
 
 
 def _tree(value: object, d: int, p: int) -> Tree:
-    nodes = as_array(attribute(value, "nodes"))
-    names = nodes.dtype.names or ()
-    if nodes.ndim != 1 or not {"left_child", "right_child", "feature", "threshold"} <= set(names):
-        raise InvalidModelError("tree: expected nodes with children, feature and threshold")
-    if as_scalar(attribute(value, "node_count")) != len(nodes):
+    nodes = _nodes(value)
+    if _whole(value, "node_count") != len(nodes):
         raise InvalidModelError(f"tree: node_count is not the {len(nodes)} nodes there are")
     precond, jac = _floats(attribute(value, "precond"), 2), _floats(attribute(value, "jac"), 2)
     if precond.shape != (len(nodes), p) or jac.shape != (len(nodes), p * p):
@@ -184,11 +203,19 @@ def _tree(value: object, d: int, p: int) -> Tree:
     return tree
 
 
-def _bag(value: object, n_trees: int) -> IntArray:
-    bag = _integers(as_array(value))
-    if bag.ndim != 1 or len(bag) == 0 or bag.min() < 0 or bag.max() >= n_trees:
-        raise InvalidModelError(f"slices_: expected tree numbers from 0 to {n_trees - 1}")
-    return bag
+def _bags(value: object, n_trees: int) -> tuple[IntArray, ...]:
+    bags = [as_array(bag) for bag in _list(value, "slices_")[: n_trees + 1]]
+    if any(bag.ndim != 1 or bag.dtype.kind not in "iu" for bag in bags):
+        raise InvalidModelError("slices_: expected lists of tree numbers")
+    if len({len(bag) for bag in bags}) > 1:
+        raise InvalidModelError("slices_: expected bags of one size")
+    numbers = np.concatenate(bags) if 0 < sum(map(len, bags)) <= n_trees else np.zeros(0, dtype=np.int64)
+    if bags and (len(np.unique(numbers)) != n_trees or numbers.min() < 0 or numbers.max() >= n_trees):
+        raise InvalidModelError(
+            f"slices_: expected all tree numbers from 0 to {n_trees - 1}, each in one bag"
+        )
+    # The variance within bags of one tree is not defined: econml divides by zero there.
+    return tuple(_integers(bag) for bag in bags) if bags and len(bags[0]) > 1 else ()
 
 
 def _integers(value: np.typing.NDArray[np.generic]) -> IntArray:
@@ -220,6 +247,9 @@ def _linear_effect(
     model, facts = attribute(final, "_model"), attributes(final, "final stage")
     if facts.get("_original_featurizer") is not None:
         raise UnsupportedModelError("featurizer", found="one", supported=["None"])
+    if facts.get("_intercept") is not None or attributes(model, "model").get("fit_intercept", False) is True:
+        # econml would subtract what the final model answers to zeros.
+        raise UnsupportedModelError("final stage", found="one with an intercept", supported=["none"])
     has_intercept = facts.get("_fit_cate_intercept")
     if not isinstance(has_intercept, bool):
         raise MalformedBundleError("_fit_cate_intercept: expected true or false")
@@ -229,7 +259,7 @@ def _linear_effect(
         blocks = as_array(attribute(model, "_param_var")).reshape(-1) if has_inference else None
     else:
         parameters = as_array(attribute(model, "coef_")).reshape(-1)
-        blocks = _debiased_covariance(model) if has_inference else None
+        blocks = _debiased_covariance(model, outcomes) if has_inference else None
     table = _finite(parameters, outcomes * width).reshape(outcomes, treatments, -1)
     covariance = None if blocks is None else _finite(blocks, outcomes * width**2)
     return LinearEffect(
@@ -241,12 +271,14 @@ def _linear_effect(
     )
 
 
-def _debiased_covariance(model: object) -> FloatArray:
+def _debiased_covariance(model: object, outcomes: int) -> FloatArray:
     """The coefficients' covariance of each outcome's debiased lasso, flat."""
     estimators = attributes(model, "SparseLinearDML").get("estimators_")
     single = [model] if estimators is None else _list(estimators, "estimators_")
-    blocks = [as_array(attribute(lasso, "_coef_variance")).reshape(-1) for lasso in single]
-    return np.concatenate(blocks) if blocks else np.zeros(0)
+    if len(single) != outcomes:
+        raise InvalidModelError(f"expected a lasso for each of {outcomes} outcomes, found {len(single)}")
+    blocks = [_floats(attribute(lasso, "_coef_variance"), 2).reshape(-1) for lasso in single]
+    return np.concatenate(blocks)
 
 
 def _finite(values: np.typing.NDArray[np.generic], count: int) -> FloatArray:

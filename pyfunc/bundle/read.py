@@ -10,11 +10,18 @@ from pyfunc.bundle.contents import Bundle, Scaler
 from pyfunc.bundle.estimators import SUPPORTED, read_effect, read_names, read_scaler
 from pyfunc.bundle.networks import regime_net, uncertainty_net
 from pyfunc.bundle.recorders import BUNDLE_NAMES
-from pyfunc.bundle.results import json_value, regime_names, texts
+from pyfunc.bundle.results import json_value, regime_names, text, texts
+from pyfunc.bundle.stream import Budget, Cursor
 from pyfunc.bundle.tensors import read_state
-from pyfunc.bundle.unpickle import Budget, Cursor, read_pickle
+from pyfunc.bundle.unpickle import read_pickle
 from pyfunc.bundle.validate import check_categories, check_columns, check_scaler
-from pyfunc.errors import ForbiddenGlobalError, InvalidModelError, MalformedBundleError, UnsupportedModelError
+from pyfunc.errors import (
+    BundleTooLargeError,
+    ForbiddenGlobalError,
+    InvalidModelError,
+    MalformedBundleError,
+    UnsupportedModelError,
+)
 from pyfunc.features import Category
 
 
@@ -27,6 +34,14 @@ def read_bundle(data: bytes) -> Bundle:
     Raises:
         BundleError: it is refused; the leaf and its `code` say why.
     """
+    try:
+        return _read(data)
+    except (MemoryError, RecursionError) as exc:
+        # Budgets bound what any bytes can ask for; the process may be allowed less than that.
+        raise BundleTooLargeError(len(data)) from exc
+
+
+def _read(data: bytes) -> Bundle:
     budget = Budget()
     cursor = Cursor(unwrap(data))
     try:
@@ -38,6 +53,19 @@ def read_bundle(data: bytes) -> Bundle:
         raise UnsupportedModelError("estimator", found=found, supported=SUPPORTED) from exc
     if cursor.left:
         raise MalformedBundleError(f"{cursor.left} bytes follow the pickle's end")
+    return interpret(root, budget)
+
+
+def interpret(root: object, budget: Budget) -> Bundle:
+    """Make sense of what a bundle's pickle recorded.
+
+    Args:
+        root: containers, recorders and numbers.
+        budget: what the tensors' own pickles may still cost.
+
+    Raises:
+        BundleError: as `read_bundle`.
+    """
     bundle = _mapping(root, "bundle")
     state = _mapping(bundle.get("model_state"), "model_state")
     generation, columns, categories, scaler = _features(bundle)
@@ -60,8 +88,8 @@ def read_bundle(data: bytes) -> Bundle:
         outcome_names=read_names(estimator, "output_names", effect.n_outcomes, "Y"),
         training_results=noted if isinstance(noted, dict) else {},
         versions=texts(bundle.get("versions")),
-        training_timestamp=_text(bundle, "training_timestamp"),
-        execution_id=_text(bundle, "execution_id"),
+        training_timestamp=text(bundle.get("training_timestamp")),
+        execution_id=text(bundle.get("execution_id")),
     )
 
 
@@ -72,35 +100,38 @@ def _features(
     encoder = bundle.get("encoder")
     if encoder is None:
         generation = 1 if bundle.get("versions") is None else 2
-        columns, categories = as_texts(bundle.get("feature_columns")), _categories({})
-        scaler = read_scaler(bundle.get("scaler"))
+        columns, parts = as_texts(bundle.get("feature_columns")), bundle
     else:
         generation, parts = 3, _mapping(encoder, "encoder")
         columns = as_texts(parts.get("feature_columns"))
-        categories = _categories(parts)
-        scaler = read_scaler(parts.get("scaler"))
         if as_texts(bundle.get("feature_columns")) != columns:
             raise InvalidModelError("feature_columns: expected the encoder's own, in its order")
     check_columns(columns)
+    categories = _categories(parts, len(columns)) if encoder is not None else ()
+    scaler = read_scaler(parts.get("scaler"))
     check_categories(categories, columns)
     check_scaler(scaler, len(columns))
     return generation, columns, categories, scaler
 
 
-def _categories(encoder: Mapping[object, object]) -> tuple[Category, ...]:
+def _categories(encoder: Mapping[object, object], d: int) -> tuple[Category, ...]:
     names = as_texts(encoder.get("categorical_cols", []))
     levels = _mapping(encoder.get("categorical_levels", {}), "categorical_levels")
+    if len(names) > d or len(set(names)) != len(names):
+        raise InvalidModelError(f"categorical_cols: expected at most {d} names that occur once")
     if missing := [name for name in names if name not in levels]:
         raise InvalidModelError(f"categorical_levels: none for {missing[:4]}")
-    return tuple(Category(name, as_texts(levels[name])) for name in names)
+    categories: list[Category] = []
+    left = d
+    for name in names:
+        categories.append(Category(name, as_texts(levels[name])))
+        left -= len(categories[-1].levels)
+        if left < 0 or not categories[-1].levels:
+            raise InvalidModelError(f"categorical_levels: expected at least one each and at most {d} in all")
+    return tuple(categories)
 
 
 def _mapping(value: object, what: str) -> Mapping[object, object]:
     if not isinstance(value, dict):
         raise MalformedBundleError(f"{what}: expected a dict, found {type(value).__name__}")
     return value
-
-
-def _text(bundle: Mapping[object, object], name: str) -> str:
-    value = bundle.get(name)
-    return value if isinstance(value, str) else ""

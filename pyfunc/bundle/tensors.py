@@ -14,12 +14,15 @@ import numpy as np
 
 from pyfunc.bundle.contents import Float32Array
 from pyfunc.bundle.recorders import STORAGE_NAMES, Name, Recorded
-from pyfunc.bundle.unpickle import Budget, Cursor, read_pickle
-from pyfunc.errors import MalformedBundleError, UnsupportedModelError
+from pyfunc.bundle.stream import Budget, Cursor
+from pyfunc.bundle.unpickle import read_pickle
+from pyfunc.errors import BundleBudgetError, MalformedBundleError, UnsupportedModelError
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
 MAX_DIMENSIONS = 4
+MAX_NUMBERS = 2**24
+"""Of all tensors of a net: far beyond any real one, and little enough to stand in a graph (64 MiB)."""
 _COUNT = Struct("<q")
 
 
@@ -28,6 +31,7 @@ def read_state(value: object, budget: Budget) -> dict[str, Float32Array]:
 
     Raises:
         MalformedBundleError: not a mapping of names to dense tensors.
+        BundleBudgetError: more numbers than a net has.
         UnsupportedModelError: a tensor that is not float32.
     """
     if value is None:
@@ -36,7 +40,15 @@ def read_state(value: object, budget: Budget) -> dict[str, Float32Array]:
         value = dict(value.items)
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
         raise MalformedBundleError("expected a state dict of tensors by name")
-    return {str(name): _tensor(tensor, budget) for name, tensor in value.items()}
+    tensors: dict[str, Float32Array] = {}
+    total = 0
+    for name, tensor in value.items():
+        tensors[str(name)] = _tensor(tensor, budget)
+        # Tensors may share a storage, so that few bytes would make many numbers.
+        total += tensors[str(name)].size
+        if total > MAX_NUMBERS:
+            raise BundleBudgetError("numbers of a net", limit=MAX_NUMBERS, found=total)
+    return tensors
 
 
 def _tensor(value: object, budget: Budget) -> Float32Array:
@@ -76,16 +88,16 @@ def _view(
 
 def _storage(data: bytes, budget: Budget) -> Float32Array:
     """The one storage of a legacy file, (count,) float32, read-only."""
-    budget.spend_nested()
     cursor = Cursor(data)
-    magic, protocol, facts = (read_pickle(cursor, STORAGE_NAMES, budget) for _ in range(3))
+    with budget.nested_pickle():
+        magic, protocol, facts = (read_pickle(cursor, STORAGE_NAMES, budget) for _ in range(3))
+        reference = read_pickle(cursor, STORAGE_NAMES, budget, persistent=lambda value: value)
+        keys = read_pickle(cursor, STORAGE_NAMES, budget)
     little = isinstance(facts, dict) and facts.get("little_endian") is True
     if magic != MAGIC or protocol != PROTOCOL or not little:
         raise MalformedBundleError("expected torch's legacy storage layout, little-endian")
-    key, count = _storage_reference(
-        read_pickle(cursor, STORAGE_NAMES, budget, persistent=lambda value: value)
-    )
-    if read_pickle(cursor, STORAGE_NAMES, budget) != [key]:
+    key, count = _storage_reference(reference)
+    if keys != [key]:
         raise MalformedBundleError("expected a key list of the one storage referred to")
     (stored,) = _COUNT.unpack(cursor.take(_COUNT.size))
     if stored != count or cursor.left != 4 * count:

@@ -8,76 +8,19 @@ from __future__ import annotations
 
 import pickletools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from struct import Struct
 
-from pyfunc.bundle.arrays import read_wrapped_array
+from pyfunc.bundle.arrays import as_scalar, read_wrapped_array
 from pyfunc.bundle.recorders import Name, Recorded
+from pyfunc.bundle.stream import MAX_OPCODES, Budget, Cursor, decode_text
 from pyfunc.errors import BundleBudgetError, ForbiddenGlobalError, ForbiddenOpcodeError, MalformedBundleError
 
-MAX_OPCODES = 5_000_000
-MAX_NESTED_PICKLES = 64
-MAX_NAME_BYTES = 256
+MAX_NAME = 256
 NEWEST_PROTOCOL = 5
 NAMES_OF_OPCODES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
-KEY_TYPES = (str, int, float, type(None))
-"""Keys of other types are refused: hashing a deeply nested tuple would overflow the C stack."""
-
-
-@dataclass(slots=True)
-class Budget:
-    """What is left to spend on one bundle, shared by its nested pickles."""
-
-    opcodes: int = MAX_OPCODES
-    nested: int = MAX_NESTED_PICKLES
-
-    def spend_nested(self) -> None:
-        """Account for one pickle inside another.
-
-        Raises:
-            BundleBudgetError: too many.
-        """
-        self.nested -= 1
-        if self.nested < 0:
-            raise BundleBudgetError(
-                "pickles in the pickle", limit=MAX_NESTED_PICKLES, found=MAX_NESTED_PICKLES + 1
-            )
-
-
-class Cursor:
-    """A position in bytes; reading past the end is an error, not a short read."""
-
-    __slots__ = ("data", "position")
-
-    def __init__(self, data: bytes) -> None:
-        self.data = memoryview(data)
-        self.position = 0
-
-    @property
-    def left(self) -> int:
-        """Bytes that have not been read."""
-        return len(self.data) - self.position
-
-    def take(self, size: int) -> memoryview:
-        """Read `size` bytes without copying.
-
-        Raises:
-            MalformedBundleError: fewer are left.
-        """
-        if not 0 <= size <= self.left:
-            raise MalformedBundleError(f"expected {size} more bytes at {self.position}, found {self.left}")
-        start = self.position
-        self.position += size
-        return self.data[start : self.position]
-
-    def line(self) -> str:
-        """Read a short line of text."""
-        window = bytes(self.data[self.position : self.position + MAX_NAME_BYTES])
-        text, newline, _ = window.partition(b"\n")
-        if not newline:
-            raise MalformedBundleError(f"expected a name of at most {MAX_NAME_BYTES} bytes")
-        self.position += len(text) + 1
-        return _decode(memoryview(text))
+MAX_KEY_BITS = 60
+"""Python hashes larger ints modulo 2**61 - 1: a million of them can be made to collide."""
+MAX_KEY_LENGTH = 8
 
 
 def read_pickle(
@@ -200,9 +143,7 @@ class _Machine:
         target = self.stack[-1]
         if len(flat) % 2:
             raise MalformedBundleError("a key without a value")
-        pairs = list(zip(flat[::2], flat[1::2], strict=True))
-        if any(not isinstance(key, KEY_TYPES) for key, _ in pairs):
-            raise MalformedBundleError("expected keys of text or numbers")
+        pairs = list(zip(map(_key, flat[::2]), flat[1::2], strict=True))
         if type(target) is dict:
             target.update(pairs)
         elif isinstance(target, Recorded):
@@ -224,7 +165,7 @@ class _Machine:
             raise MalformedBundleError("expected a module and a name as text")
         known = self.names.get((module, name))
         if known is None:
-            raise ForbiddenGlobalError(module[:MAX_NAME_BYTES], name[:MAX_NAME_BYTES])
+            raise ForbiddenGlobalError(module[:MAX_NAME], name[:MAX_NAME])
         self.push(known)
 
     def global_line(self) -> None:
@@ -252,8 +193,8 @@ class _Machine:
 
     def nested(self) -> object:
         """Read the pickle that joblib writes in the stream for an array of objects."""
-        self.budget.spend_nested()
-        return read_pickle(self.cursor, self.names, self.budget)
+        with self.budget.nested_pickle():
+            return read_pickle(self.cursor, self.names, self.budget)
 
     def persistent_id(self) -> None:
         if self.persistent is None:
@@ -261,17 +202,29 @@ class _Machine:
         self.push(self.persistent(self.pop()))
 
 
-def _decode(data: memoryview) -> str:
-    try:
-        return str(data, "utf-8", "surrogatepass")
-    except UnicodeDecodeError as exc:
-        raise MalformedBundleError("expected text in UTF-8") from exc
+def _key(value: object) -> object:
+    """A key that is safe to hash; a tuple stands as its text.
+
+    Hashing a tuple would overflow the C stack if it is deep enough, and collide if it is made to.
+    """
+    value = as_scalar(value)
+    if isinstance(value, tuple) and len(value) <= MAX_KEY_LENGTH and all(map(_is_plain, value)):
+        return str(value)
+    if _is_plain(value):
+        return value
+    raise MalformedBundleError("expected keys of text or small numbers")
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, int):
+        return value.bit_length() <= MAX_KEY_BITS
+    return value is None or isinstance(value, str | float)
 
 
 def _latin1(args: tuple[object, ...]) -> bytes:
     """Bytes as protocol 2, which has no opcode for them, writes them: text to be encoded."""
     match args:
-        case (str() as text, "latin1"):
+        case (str() as text, str() as encoding) if encoding == "latin1":
             try:
                 return text.encode("latin-1")
             except UnicodeEncodeError as exc:
@@ -298,9 +251,9 @@ _STEPS: dict[int, Callable[[_Machine], None]] = {
     ord("B"): lambda m: m.push(bytes(m.sized(_U4))),
     0x8E: lambda m: m.push(bytes(m.sized(_U8))),
     0x96: lambda m: m.push(bytes(m.sized(_U8))),
-    0x8C: lambda m: m.push(_decode(m.sized(_U1))),
-    ord("X"): lambda m: m.push(_decode(m.sized(_U4))),
-    0x8D: lambda m: m.push(_decode(m.sized(_U8))),
+    0x8C: lambda m: m.push(decode_text(m.sized(_U1))),
+    ord("X"): lambda m: m.push(decode_text(m.sized(_U4))),
+    0x8D: lambda m: m.push(decode_text(m.sized(_U8))),
     ord("]"): lambda m: m.push([]),
     ord("}"): lambda m: m.push({}),
     ord(")"): lambda m: m.push(()),
@@ -309,6 +262,10 @@ _STEPS: dict[int, Callable[[_Machine], None]] = {
     0x86: lambda m: m.tuple_of(2),
     0x87: lambda m: m.tuple_of(3),
     ord("a"): _Machine.append,
+    # Sets stand as lists, in the order of the file: their elements may not be safe to hash.
+    0x8F: lambda m: m.push([]),
+    0x90: lambda m: m.extend(m.pop_mark()),
+    0x91: lambda m: m.push(m.pop_mark()),
     ord("e"): lambda m: m.extend(m.pop_mark()),
     ord("s"): _Machine.set_item,
     ord("u"): lambda m: m.set_items(m.pop_mark()),

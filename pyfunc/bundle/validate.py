@@ -9,7 +9,6 @@ from __future__ import annotations
 import unicodedata
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pyfunc.bundle.contents import Scaler, Tree
 from pyfunc.errors import InvalidModelError
@@ -46,15 +45,18 @@ def check_tree(tree: Tree, d: int) -> None:
         raise InvalidModelError("tree: expected finite thresholds")
     if not (np.isfinite(tree.precond[leaf]).all() and np.isfinite(tree.jac[leaf]).all()):
         raise InvalidModelError("tree: expected finite moments in every leaf")
-    _check_depth(tree, inner)
+    if _depth(tree) > MAX_DEPTH:
+        raise InvalidModelError(f"tree: expected at most {MAX_DEPTH} levels, found more")
 
 
-def _check_depth(tree: Tree, inner: NDArray[np.intp]) -> None:
-    depth = np.zeros(len(tree.left), dtype=np.int64)
-    for node in inner:  # ascending, so parents come first
-        depth[tree.left[node]] = depth[tree.right[node]] = depth[node] + 1
-    if (deepest := int(depth.max())) > MAX_DEPTH:
-        raise InvalidModelError(f"tree: expected at most {MAX_DEPTH} levels, found {deepest}")
+def _depth(tree: Tree) -> int:
+    """Levels below the root, at most one more than are allowed."""
+    level, depth = np.zeros(1, dtype=np.int64), -1
+    while len(level) and depth <= MAX_DEPTH:
+        depth += 1
+        children = np.concatenate([tree.left[level], tree.right[level]])
+        level = children[children >= 0]
+    return depth
 
 
 def check_columns(columns: tuple[str, ...]) -> None:
@@ -67,13 +69,15 @@ def check_columns(columns: tuple[str, ...]) -> None:
         raise InvalidModelError(f"features: expected 1 to {MAX_COLUMNS}, found {len(columns)}")
     if len(set(columns)) != len(columns):
         raise InvalidModelError("features: a name occurs twice")
-    for name in columns:
-        try:
-            encoded = name.encode()
-        except UnicodeEncodeError as exc:
-            raise InvalidModelError("features: expected names that UTF-8 can hold") from exc
-        if not 0 < len(encoded) <= MAX_NAME_BYTES or unicodedata.normalize("NFC", name) != name:
-            raise InvalidModelError(f"features: expected composed names of 1 to {MAX_NAME_BYTES} bytes")
+    if wrong := [name for name in columns if not is_name(name)]:
+        raise InvalidModelError(
+            f"features: expected composed names of 1 to {MAX_NAME_BYTES} bytes, found {wrong[0][:32]!r}"
+        )
+
+
+def is_name(text: str) -> bool:
+    """Whether a name is short, not empty, and written in Unicode's composed form."""
+    return 0 < len(text.encode()) <= MAX_NAME_BYTES and unicodedata.is_normalized("NFC", text)
 
 
 def check_categories(categories: tuple[Category, ...], columns: tuple[str, ...]) -> None:

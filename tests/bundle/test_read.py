@@ -21,7 +21,7 @@ from sklearn.preprocessing import MinMaxScaler, PolynomialFeatures
 
 from pyfunc.bundle import container, read_bundle
 from pyfunc.bundle.contents import ForestEffect, LinearEffect, RegimeAttention, RegimeMlp, Tree
-from pyfunc.errors import InvalidModelError, MalformedBundleError, UnsupportedModelError
+from pyfunc.errors import BundleBudgetError, InvalidModelError, MalformedBundleError, UnsupportedModelError
 from pyfunc.features import Category
 from tests.bundles import FOLDER, FOREST, LINEAR, bundle_bytes, expected
 from tests.pyfunc.live import fit, rows
@@ -219,7 +219,8 @@ def test_first_stages_are_read_past() -> None:
     assert isinstance(fitted.bundle().effect, LinearEffect)
 
 
-Invalid, Malformed, Unsupported = InvalidModelError, MalformedBundleError, UnsupportedModelError
+Budget, Invalid = BundleBudgetError, InvalidModelError
+Malformed, Unsupported = MalformedBundleError, UnsupportedModelError
 
 
 def edited(name: str, edit: str) -> bytes:
@@ -265,7 +266,7 @@ def edited(name: str, edit: str) -> bytes:
         ("encoder.update(categorical_cols=['s'], categorical_levels={'s': ['a']})", Invalid, "one-hot"),
         ("state['regime_classifier_state'] = {'net.0.weight': np.eye(2)}", Malformed, "tensor"),
         ("b['training_results'] = [1]", Malformed, "training_results"),
-        ("b['training_results'] = {'a': {i: 0 for i in range(2000)}}", Malformed, "keys"),
+        ("b['training_results'] = {j: {i: 0 for i in range(4000)} for j in range(100)}", Budget, "notes"),
         ("model._d_t = (0,)", Invalid, "_d_t"),
         ("model._d_t = (10**9,)", Invalid, "_d_t"),
         ("model._d_y = (3,)", Invalid, "parameters"),
