@@ -23,10 +23,11 @@ from pyfunc.contract import (
     sha256,
     version_prefix,
 )
-from pyfunc.errors import ArtifactError, ModelError
+from pyfunc.errors import ArtifactError, IntegrityError, ModelError
 from registry_sync.convert import Converter
 from registry_sync.errors import (
     ConflictError,
+    DiskError,
     ObjectMissingError,
     ObjectTooLargeError,
     SyncError,
@@ -167,5 +168,8 @@ class _RefusedError(Exception):
 def _files(folder: Path, manifest: Manifest) -> Iterator[tuple[str, bytes]]:
     for entry in manifest.files:
         data = (folder / entry.path).read_bytes()
-        check_bytes(entry.path, data, digest=entry.sha256, size=entry.size)
+        try:
+            check_bytes(entry.path, data, digest=entry.sha256, size=entry.size)
+        except IntegrityError as exc:
+            raise DiskError(f"{folder}: {exc}") from exc
         yield entry.path, data

@@ -1,0 +1,53 @@
+"""A converter that takes no time: every file of the format, made of the bundle's bytes. And a task around it.
+
+    python -m tests.registry_sync.cheap ...
+
+takes the arguments of `python -m registry_sync`. What a bundle's bytes begin with says what happens to it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pyfunc.contract import MANIFEST, MLFLOW_FILES, SERVED_FILES, FileEntry, Manifest
+from pyfunc.errors import MalformedBundleError
+from registry_sync.task import main
+
+BROKEN, CRASHING, BUGGY, SLOW, BIG = b"broken", b"crashing", b"buggy", b"slow", b"big"
+FILES = (*SERVED_FILES, *MLFLOW_FILES, "code/pyfunc/model.py")
+
+
+def cheap_converter(
+    bundle: bytes,
+    folder: Path,
+    *,
+    treatment_names: Sequence[str] | None = None,
+    outcome_names: Sequence[str] | None = None,
+) -> Manifest:
+    """Write every file of a version; their content depends on the arguments alone."""
+    if bundle.startswith(BROKEN):
+        raise MalformedBundleError("expected a bundle, found a broken one")
+    if bundle.startswith(CRASHING):
+        raise ZeroDivisionError("nobody foresaw this")
+    if bundle.startswith(BUGGY):
+        return Manifest((FileEntry(7, "", 0),))  # type: ignore[arg-type]  # a bug beyond the converter
+    if bundle.startswith(SLOW):
+        time.sleep(60)
+    names = f"{treatment_names} {outcome_names}".encode()
+    padding = bytes(2**20) if bundle.startswith(BIG) else b""
+    entries = []
+    for path in FILES:
+        data = path.encode() + b"\n" + bundle + names + padding
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+        entries.append(FileEntry.of(path, data))
+    manifest = Manifest(tuple(entries))
+    (folder / MANIFEST).write_bytes(manifest.to_bytes())
+    return manifest
+
+
+if __name__ == "__main__":
+    sys.exit(main(converter=cheap_converter))
