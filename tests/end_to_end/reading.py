@@ -3,8 +3,8 @@
     python -m tests.end_to_end.reading MODEL_ID
 
 reads the mirror its environment names as the server does, and asks it for the expected rows of both samples.
-Each line on its standard input is answered with what it has seen since the last one: a JSON object of counts
-by sample whose numbers came out, or by what went wrong.
+Each line on its standard input is a JSON object of variables to set from now on; the answer is what it has
+seen since the last line: counts by sample whose numbers came out, or by what went wrong.
 """
 
 from __future__ import annotations
@@ -15,18 +15,24 @@ import sys
 import threading
 import time
 from collections import Counter
+from functools import lru_cache
 
 import numpy as np
 
-from pyfunc.places import Places
-from server.mirror import open_mirror
+from pyfunc.places import Bucket, Folder, Places
+from server.mirror import Mirror, open_mirror
 from server.versions import load_version, read_index
 from tests.bundles import Expected, expected
 from tests.end_to_end.deployment import MODELS
 
 
+@lru_cache(maxsize=1)
+def _mirror(place: Bucket | Folder) -> Mirror:
+    return open_mirror(place)
+
+
 def _observe(model_id: str, answers: dict[str, Expected]) -> str:
-    mirror = open_mirror(Places.from_environ(os.environ).artifacts)
+    mirror = _mirror(Places.from_environ(os.environ).artifacts)
     published = read_index(mirror).models[model_id]
     version = published.current
     model = load_version(mirror, model_id, version, published.versions[version])
@@ -54,9 +60,10 @@ def report(model_id: str) -> None:
     seen: Counter[str] = Counter()
     lock = threading.Lock()
     threading.Thread(target=_watch, args=(model_id, seen, lock), daemon=True).start()
-    for _ in sys.stdin:
+    for line in sys.stdin:
+        os.environ.update(json.loads(line))
         with lock:
-            counts, before = dict(seen), sum(seen.values())
+            before = sum(seen.values())
         while sum(seen.values()) < before + 2:  # the first of them may have begun before the question
             time.sleep(0.001)
         with lock:

@@ -84,9 +84,9 @@ def test_killed_at_every_write_and_rename(killer: Worker, tmp_path: Path) -> Non
     with worker("tests.end_to_end.reading", MODEL, environ=deployment.settings()) as reader:
         for at in range(1, MOST_STEPS):
             restore(pristine.home, deployment.home)
-            reader.ask("forget what was seen while the folder was restored")
+            reader.ask({})  # what was seen while the folder was restored
             status = killer.ask({"environ": deployment.settings(), "kind": "disk", "at": at})
-            seen = reader.ask("what did you see?")
+            seen = reader.ask({})
             if status == 0:
                 assert set(seen) <= {LINEAR, FOREST}
                 break
@@ -94,7 +94,7 @@ def test_killed_at_every_write_and_rename(killer: Worker, tmp_path: Path) -> Non
             kills += 1
             assert set(seen) <= {LINEAR, FOREST}, f"killed at {at}: {seen}"
             assert 0 == killer.ask({"environ": deployment.settings(), "kind": "none", "at": 0})
-            after = reader.ask("forget") and reader.ask("and now?")
+            after = reader.ask({}) and reader.ask({})  # the second one saw nothing older
             assert {FOREST} == set(after), f"killed at {at}, then run again: {after}"
         else:
             pytest.fail("the sync never came to its end")
@@ -119,41 +119,38 @@ def test_killed_at_every_aws_call(
 ) -> None:
     """Over DynamoDB and S3: before the n-th call is sent, and when its reply has come; every n."""
     kills = 0
-    for at in range(1, MOST_STEPS):
-        deployment = Deployment.on_aws(tmp_path / f"home-{at}", aws_endpoint)
-        deployment.home.mkdir()
-        copy_prepared(deployment, aws_endpoint, tmp_path)
-        with worker("tests.end_to_end.reading", MODEL, environ=deployment.settings()) as reader:
-            reader.ask("are you there?")
+    first = Deployment.on_aws(tmp_path / "home", aws_endpoint)
+    first.home.mkdir()
+    prepare(first)
+    with worker("tests.end_to_end.reading", MODEL, environ=first.settings()) as reader:
+        for at in range(1, MOST_STEPS):
+            deployment = copy_of(first, aws_endpoint)
+            reader.ask(deployment.settings())
+            reader.ask({})  # what was seen of the deployment before
             status = killer.ask({"environ": deployment.settings(), "kind": kind, "at": at})
-            seen = reader.ask("what did you see?")
+            seen = reader.ask({})
             assert set(seen) <= {LINEAR, FOREST}, f"{kind} {at}: {seen}"
             if status == 0:
                 break
             assert (at, KILLED) == (at, status)
             kills += 1
             assert 0 == killer.ask({"environ": deployment.settings(), "kind": "none", "at": 0})
-            after = reader.ask("forget") and reader.ask("and now?")
+            after = reader.ask({}) and reader.ask({})  # the second one saw nothing older
             assert {FOREST} == set(after), f"{kind} {at}, then run again: {after}"
-    else:
-        pytest.fail("the sync never came to its end")
+        else:
+            pytest.fail("the sync never came to its end")
     assert kills > 30
 
 
-def copy_prepared(deployment: Deployment, endpoint: AwsEndpoint, tmp_path: Path) -> None:
-    """Bring a fresh table and bucket into the prepared state, by the back door."""
-    source = tmp_path / "prepared.json"
-    if not source.exists():
-        prepared = Deployment.on_aws(tmp_path / "prepared", endpoint)
-        prepared.home.mkdir()
-        prepare(prepared)
-        source.write_text(json.dumps(dict(prepared.environ)))
-    names = json.loads(source.read_text())
+def copy_of(deployment: Deployment, endpoint: AwsEndpoint) -> Deployment:
+    """A fresh table and bucket in the same state, by the back door."""
+    fresh = Deployment.on_aws(deployment.home, endpoint)
     s3, dynamodb = endpoint.s3(), endpoint.dynamodb()
-    bucket, table = names["ARTIFACTS_BUCKET"], names["MODEL_REGISTRY_TABLE"]
+    bucket, table = deployment.environ["ARTIFACTS_BUCKET"], deployment.environ["MODEL_REGISTRY_TABLE"]
     for item in dynamodb.scan(TableName=table)["Items"]:
-        renamed = json.loads(json.dumps(item).replace(bucket, deployment.environ["ARTIFACTS_BUCKET"]))
-        dynamodb.put_item(TableName=deployment.environ["MODEL_REGISTRY_TABLE"], Item=renamed)
+        renamed = json.loads(json.dumps(item).replace(bucket, fresh.environ["ARTIFACTS_BUCKET"]))
+        dynamodb.put_item(TableName=fresh.environ["MODEL_REGISTRY_TABLE"], Item=renamed)
     for found in s3.list_objects_v2(Bucket=bucket)["Contents"]:
         body = s3.get_object(Bucket=bucket, Key=found["Key"])["Body"].read()
-        s3.put_object(Bucket=deployment.environ["ARTIFACTS_BUCKET"], Key=found["Key"], Body=body)
+        s3.put_object(Bucket=fresh.environ["ARTIFACTS_BUCKET"], Key=found["Key"], Body=body)
+    return fresh
