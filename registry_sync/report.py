@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyfunc.contract import RowState
-from registry_sync.plan import Converted, Kind, SyncPlan
+from registry_sync.plan import Kind, SyncPlan
 from registry_sync.rows import RowKey
 from registry_sync.settings import Execution
 from registry_sync.sync import SyncResult
@@ -18,24 +18,16 @@ Document = dict[str, Any]
 def sync_report(result: SyncResult, execution: Execution, *, exit_code: int) -> Document:
     """The report of a finished sync.
 
-    A row is `published` if its version was not in the index before, `unchanged` if it was; a quarantined row
-    says which version of it, if any, is still served.
+    A row is `published` if this run made its version, else `unchanged`; a quarantined row says which version
+    of it, if any, is still served.
     """
-    before = {
-        (name, version) for name, model in result.plan.index.models.items() for version in model.versions
-    }
-    fresh = {
-        key
-        for key, outcome in result.outcomes.items()
-        if isinstance(outcome, Converted) and (key[0], outcome.version) not in before
-    }
     states = {(state.model_id, state.created_at): state for state in result.index.rows}
     actions = {kind: [action.key for action in result.plan.actions if action.kind is kind] for kind in Kind}
     served = [key for key in (*actions[Kind.CONVERT], *actions[Kind.KEEP]) if not states[key].reason]
     refused = [key for key, state in states.items() if state.reason and key in _keys(result.plan)]
     lists = {
-        "published": [_version(states[key]) for key in sorted(served) if key in fresh],
-        "unchanged": [_version(states[key]) for key in sorted(served) if key not in fresh],
+        "published": [_version(states[key]) for key in sorted(served) if _is_made(result, states[key])],
+        "unchanged": [_version(states[key]) for key in sorted(served) if not _is_made(result, states[key])],
         "retired": [_row(key) for key in actions[Kind.RETIRE]],
         "pruned": [_row(key) for key in actions[Kind.PRUNE]],
         "absent": [_version(states[key]) for key in actions[Kind.ABSENT]],
@@ -103,6 +95,10 @@ def quarantines(result: SyncResult) -> int:
 
 def _keys(plan: SyncPlan) -> frozenset[RowKey]:
     return frozenset(action.key for action in plan.actions)
+
+
+def _is_made(result: SyncResult, state: RowState) -> bool:
+    return (state.model_id, state.version) in result.made
 
 
 def _row(key: RowKey) -> Document:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from pyfunc.contract import INDEX_KEY, MAX_INDEX_BYTES, Index
@@ -57,10 +57,13 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class SyncResult:
-    """What a pass decided, what its conversions gave, the index after it, and whether that was written."""
+    """What the last pass decided, the versions this run made, the index after it, and whether we wrote it.
+
+    `made` holds model and version.
+    """
 
     plan: SyncPlan
-    outcomes: dict[RowKey, Outcome]
+    made: frozenset[tuple[str, str]]
     index: Index
     written: bool
 
@@ -98,28 +101,37 @@ def run_sync(sides: Sides, scope: Scope, progress: Progress) -> SyncResult:
         IndexContendedError: other syncs came first every time.
         SyncError, ArtifactError: as `take_stock` and `Publisher.publish`.
     """
-    memory: dict[tuple[RegistryRow, ObjectStat], Outcome] = {}
+    memory = _Memory()
     for attempt in range(INDEX_ATTEMPTS):
         stored, plan = take_stock(sides, scope)
         outcomes = _convert(plan, sides.publisher, memory, progress)
         index = settle(plan, outcomes)
         data = index.to_bytes()
+        made = frozenset(memory.made)
         if stored is not None and stored.data == data:
-            return SyncResult(plan, outcomes, index, written=False)
+            return SyncResult(plan, made, index, written=False)
         try:
             sides.store.replace(INDEX_KEY, data, expected=stored)
         except ConflictError:
             progress.event("index.conflict", attempt=attempt + 1)
             time.sleep(_BACKOFF_S * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, no secret
         else:
-            return SyncResult(plan, outcomes, index, written=True)
+            return SyncResult(plan, made, index, written=True)
     raise IndexContendedError(INDEX_ATTEMPTS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """What earlier passes of this run converted, and the versions that were new when they did."""
+
+    outcomes: dict[tuple[RegistryRow, ObjectStat], Outcome] = field(default_factory=dict)
+    made: set[tuple[str, str]] = field(default_factory=set)
 
 
 def _convert(
     plan: SyncPlan,
     publisher: Publisher,
-    memory: dict[tuple[RegistryRow, ObjectStat], Outcome],
+    memory: _Memory,
     progress: Progress,
 ) -> dict[RowKey, Outcome]:
     versions = {name: dict(model.versions) for name, model in plan.index.models.items()}
@@ -129,13 +141,14 @@ def _convert(
         if action.row is None or action.bundle is None:
             continue
         published = versions.setdefault(action.row.model_id, {})
-        outcome = memory.get((action.row, action.bundle))
+        outcome = memory.outcomes.get((action.row, action.bundle))
         if outcome is None:
             outcome = publisher.publish(action.row, action.bundle, published)
             _tell(progress, action.row, outcome)
-        memory[action.row, action.bundle] = outcomes[action.key] = outcome
-        if isinstance(outcome, Converted):
-            published.setdefault(outcome.version, outcome.entry)
+        memory.outcomes[action.row, action.bundle] = outcomes[action.key] = outcome
+        if isinstance(outcome, Converted) and outcome.version not in published:
+            memory.made.add((action.row.model_id, outcome.version))
+            published[outcome.version] = outcome.entry
     return outcomes
 
 

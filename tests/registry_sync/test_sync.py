@@ -6,6 +6,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from registry_sync.progress import JsonLines
 from registry_sync.publish import Publisher
 from registry_sync.report import sync_report
 from registry_sync.settings import Execution
+from registry_sync.source import Item
 from registry_sync.sqlite import SqliteSource
 from registry_sync.store import ObjectStat, StoredObject
 from registry_sync.sync import Scope, Sides, SyncResult, run_sync, take_stock
@@ -209,10 +211,24 @@ def test_two_syncs_at_once_lose_nothing(house: House) -> None:
         house.sync(model_id="d")
 
     house.store.before_index = meanwhile
-    result = house.sync(model_id="a")
-    assert {"a": 2, "d": 1} == house.served()
-    assert [b"a1", b"a2", b"d1"] == house.converted
-    assert 2 == sync_report(result, Execution(), exit_code=0)["counts"]["published"]
+    result = house.sync()
+    assert {"a": 2, "b": 1, "d": 1} == house.served()
+    assert [b"a1", b"a2", b"b1", BROKEN, b"d1"] == house.converted
+    counts = sync_report(result, Execution(), exit_code=0)["counts"]
+    assert (3, 1) == (counts["published"], counts["unchanged"])
+
+
+def test_an_index_write_whose_reply_was_lost_is_ours(house: House) -> None:
+    """The retry finds another index, which is our own: what we made is reported as published."""
+
+    def meanwhile() -> None:
+        house.store.before_index = lambda: None
+        house.sync(model_id="b")
+        raise ConflictError(INDEX_KEY)
+
+    house.store.before_index = meanwhile
+    counts = sync_report(house.sync(model_id="b"), Execution(), exit_code=0)["counts"]
+    assert (1, 0) == (counts["published"], counts["unchanged"])
 
 
 def test_a_row_retired_meanwhile_is_not_published(house: House) -> None:
@@ -226,6 +242,24 @@ def test_a_row_retired_meanwhile_is_not_published(house: House) -> None:
     house.store.before_index = meanwhile
     house.sync()
     assert {"a": 2} == house.served()
+
+
+def test_an_older_view_never_covers_a_newer_one(house: House) -> None:
+    """A row retired after our scan, and withdrawn by another sync before our index, stays withdrawn."""
+    house.sync()
+    rows = list(house.source.scan())
+
+    def scan(model_id: str | None = None) -> Iterator[Item]:
+        source.scan = house.source.scan  # type: ignore[method-assign]  # the second scan is an ordinary one
+        house.execute("UPDATE registry SET item = json_set(item, '$.status', 'retired') WHERE model_id = 'b'")
+        house.sync()
+        return iter(rows)
+
+    source = SqliteSource(Path(house.source.name))
+    source.scan = scan  # type: ignore[method-assign]
+    house.add("d", 1, b"d1")
+    run_sync(replace(house.sides, source=source), Scope(), JsonLines())
+    assert {"a": 2, "d": 1} == house.served()
 
 
 def test_endless_conflicts_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
