@@ -1,7 +1,7 @@
 """Decide what to publish. Reads and writes nothing: `source.py` and `store.py` do.
 
-`plan_sync` compares the rows with the index and says what is to be done with each, and why; `settle` turns
-the plan and what the conversions gave into the next index. The rules:
+`plan_sync` compares the rows with the index and says what is to be done with each, and why; `settle.py` makes
+the next index of it. The rules:
 
 - Only a `ready` row makes a version, only a `retired` one withdraws its own. A published row that takes
   another status, expires, is deleted or becomes faulty changes its listing, not what is served (C11).
@@ -16,23 +16,21 @@ the plan and what the conversions gave into the next index. The rules:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from itertools import groupby
 
 from pyfunc.contract import (
     BundleStamp,
     Index,
-    PublishedModel,
     PublishedVersion,
     Reason,
     RowState,
     sha256,
     version_name,
 )
-from registry_sync.rows import READY, RETIRED, RegistryRow, RowFault, RowKey, parse_instant
+from registry_sync.rows import READY, RETIRED, RegistryRow, RowFault, RowKey, state_key
 from registry_sync.store import ObjectStat
 
 ABSENT = "absent"
@@ -97,27 +95,6 @@ class SyncPlan:
     actions: tuple[Action, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Converted:
-    """A row's bundle became (or already was) this version."""
-
-    version: str
-    entry: PublishedVersion
-    bundle: BundleStamp
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A row's bundle became no version; `refused` is set where trying the same again is in vain."""
-
-    reason: Reason
-    bundle: BundleStamp | None = None
-    refused: str | None = None
-
-
-Outcome = Converted | Refused
-
-
 def plan_sync(
     rows: Iterable[RegistryRow | RowFault],
     bundles: Mapping[str, ObjectStat],
@@ -140,11 +117,7 @@ def plan_sync(
         model_id: the one model in question; other models' rows stay as they are.
     """
     found = {row.key: row for row in rows}
-    prior = {
-        (state.model_id, state.created_at): state
-        for state in index.rows
-        if model_id is None or state.model_id == model_id
-    }
+    prior = {state_key(state): state for state in index.rows if model_id in (None, state.model_id)}
     live = {key: row for key, row in found.items() if isinstance(row, RowFault) or not row.expired(now)}
     doubled = _doubled(live.values())
     actions = []
@@ -166,29 +139,6 @@ def plan_sync(
             published = served.versions if served else {}
             actions.append(_ready(row, before, bundles.get(row.bundle_key), published, code))
     return SyncPlan(index, tuple(actions))
-
-
-def settle(plan: SyncPlan, outcomes: Mapping[RowKey, Outcome]) -> Index:
-    """The index after the plan, given what its conversions gave.
-
-    A `CONVERT` without an outcome leaves its row as it was.
-    """
-    planned = {action.key for action in plan.actions}
-    states = [state for state in plan.index.rows if (state.model_id, state.created_at) not in planned]
-    known = {model_id: dict(model.versions) for model_id, model in plan.index.models.items()}
-    for action in plan.actions:
-        outcome, state = outcomes.get(action.key), action.state
-        if state is None:
-            continue
-        if isinstance(outcome, Converted):
-            known.setdefault(state.model_id, {}).setdefault(outcome.version, outcome.entry)
-        states.append(state if outcome is None else _listed_after(state, outcome))
-    states.sort(key=lambda state: (state.model_id, state.created_at))
-    models = {}
-    for name, rows in groupby(states, key=lambda state: state.model_id):
-        if model := _model(list(rows), known.get(name, {}), plan.index.models.get(name)):
-            models[name] = model
-    return Index(models, tuple(states))
 
 
 def _doubled(rows: Iterable[RegistryRow | RowFault]) -> frozenset[RowKey]:
@@ -276,22 +226,3 @@ def bundle_mismatch(row: RegistryRow, found: BundleStamp) -> Reason | None:
     else:
         return None
     return Reason("bundle_mismatch", f"{row.bundle_key}: expected {promised}")
-
-
-def _listed_after(state: RowState, outcome: Outcome) -> RowState:
-    if isinstance(outcome, Converted):
-        return replace(state, version=outcome.version, bundle=outcome.bundle, reason=None, refused=None)
-    bundle = outcome.bundle or state.bundle
-    return replace(state, bundle=bundle, reason=outcome.reason, refused=outcome.refused)
-
-
-def _model(
-    states: Sequence[RowState], known: Mapping[str, PublishedVersion], before: PublishedModel | None
-) -> PublishedModel | None:
-    standing = [(state, state.version) for state in states if state.version and state.version in known]
-    if not standing:
-        return None
-    was = before.current if before else None
-    candidates = [pair for pair in standing if pair[0].status == READY or pair[1] == was] or standing
-    _, current = max(candidates, key=lambda pair: (parse_instant(pair[0].created_at), pair[0].created_at))
-    return PublishedModel(current, {version: known[version] for version in sorted({v for _, v in standing})})

@@ -33,8 +33,9 @@ from registry_sync.errors import (
     SyncError,
     UnavailableError,
 )
-from registry_sync.plan import Code, Converted, Outcome, Refused, bundle_mismatch
+from registry_sync.plan import Code, bundle_mismatch
 from registry_sync.rows import RegistryRow
+from registry_sync.settle import Converted, Outcome, Refused
 from registry_sync.store import ArtifactStore, ObjectStat, StoredObject
 
 MAX_BUNDLE_BYTES = 2**30

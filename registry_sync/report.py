@@ -8,7 +8,7 @@ from typing import Any
 
 from pyfunc.contract import RowState
 from registry_sync.plan import Kind, SyncPlan
-from registry_sync.rows import RowKey
+from registry_sync.rows import RowKey, state_key
 from registry_sync.settings import Execution
 from registry_sync.sync import SyncResult
 
@@ -21,7 +21,7 @@ def sync_report(result: SyncResult, execution: Execution, *, exit_code: int) -> 
     A row is `published` if this run made its version, else `unchanged`; a quarantined row says which version
     of it, if any, is still served.
     """
-    states = {(state.model_id, state.created_at): state for state in result.index.rows}
+    states = {state_key(state): state for state in result.index.rows}
     actions = {kind: [action.key for action in result.plan.actions if action.kind is kind] for kind in Kind}
     served = [key for key in (*actions[Kind.CONVERT], *actions[Kind.KEEP]) if not states[key].reason]
     refused = [key for key, state in states.items() if state.reason and key in _keys(result.plan)]
@@ -88,9 +88,7 @@ def plan_table(plan: SyncPlan) -> str:
 def quarantines(result: SyncResult) -> int:
     """How many rows in scope ended in quarantine."""
     keys = _keys(result.plan)
-    return sum(
-        1 for state in result.index.rows if state.reason and (state.model_id, state.created_at) in keys
-    )
+    return sum(1 for state in result.index.rows if state.reason and state_key(state) in keys)
 
 
 def _keys(plan: SyncPlan) -> frozenset[RowKey]:
@@ -106,7 +104,7 @@ def _row(key: RowKey) -> Document:
 
 
 def _version(state: RowState) -> Document:
-    return {**_row((state.model_id, state.created_at)), "version": state.version}
+    return {**_row(state_key(state)), "version": state.version}
 
 
 def _quarantined(state: RowState) -> Document:

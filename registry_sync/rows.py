@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TypedDict
 
-from pyfunc.contract import MODEL_ID, Reason
+from pyfunc.contract import MODEL_ID, Reason, RowState
 from pyfunc.documents import SHA256
 
 READY = "ready"
@@ -89,6 +89,11 @@ class RowFault:
     def key(self) -> RowKey:
         """The table's primary key."""
         return self.model_id, self.created_at
+
+
+def state_key(state: RowState) -> RowKey:
+    """The primary key of a row as the index lists it."""
+    return state.model_id, state.created_at
 
 
 class _Texts(TypedDict):

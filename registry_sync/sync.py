@@ -21,10 +21,11 @@ from registry_sync.errors import (
     IndexContendedError,
     ObjectMissingError,
 )
-from registry_sync.plan import Converted, Kind, Outcome, SyncPlan, plan_sync, settle
+from registry_sync.plan import Kind, SyncPlan, plan_sync
 from registry_sync.progress import Progress
 from registry_sync.publish import Publisher
 from registry_sync.rows import READY, RegistryRow, RowFault, RowKey, parse_row
+from registry_sync.settle import Converted, Outcome, settle
 from registry_sync.source import RegistrySource
 from registry_sync.store import ArtifactStore, ObjectStat, StoredObject
 

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pyfunc.contract import BundleStamp, Index, PublishedVersion, Reason, RowState, sha256
-from registry_sync.plan import Code, Converted, Kind, Outcome, Refused, SyncPlan, plan_sync, settle
+from registry_sync.plan import Code, Kind, SyncPlan, plan_sync
 from registry_sync.rows import RegistryRow, RowFault, RowKey, parse_row
+from registry_sync.settle import Converted, Outcome, Refused, settle
 from registry_sync.store import ObjectStat
 from tests.registry_sync.source_conformance import item
 
@@ -143,6 +144,15 @@ def test_a_fall_back_prefers_ready_rows() -> None:
     draft = row(2, bundle="b", status="draft")
     index, _ = synced([row(1, bundle="a"), draft, row(3, bundle="c")], index)
     index, _ = synced([row(1, bundle="a"), draft, row(3, bundle="c", status="retired")], index)
+    assert (version("a"), {version("a"), version("b")}) == served(index)
+
+
+def test_a_fall_back_looks_at_rows_not_at_versions() -> None:
+    """A draft that holds the same version as the retired row does not become current by it."""
+    draft = row(2, bundle="b", status="draft")
+    index, _ = synced([row(1, bundle="a"), row(2, bundle="b"), row(3, bundle="b")])
+    index, _ = synced([row(1, bundle="a"), draft, row(3, bundle="b")], index)
+    index, _ = synced([row(1, bundle="a"), draft, row(3, bundle="b", status="retired")], index)
     assert (version("a"), {version("a"), version("b")}) == served(index)
 
 

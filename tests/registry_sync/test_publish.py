@@ -14,9 +14,10 @@ from pyfunc.contract import MANIFEST, Manifest, PublishedVersion, check_bytes, s
 from registry_sync import publish
 from registry_sync.errors import DiskError, UnavailableError
 from registry_sync.folder import FolderStore
-from registry_sync.plan import Code, Converted, Outcome, Refused
+from registry_sync.plan import Code
 from registry_sync.publish import Publisher
 from registry_sync.rows import RegistryRow, parse_row
+from registry_sync.settle import Converted, Outcome, Refused
 from registry_sync.store import ObjectStat, StoredObject
 from tests.registry_sync.cheap import BROKEN, CRASHING, FILES, cheap_converter
 from tests.registry_sync.source_conformance import item

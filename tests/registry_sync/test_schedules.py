@@ -1,0 +1,188 @@
+"""Random schedules of edits, syncs and deaths against a reference model of what must be served."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from pyfunc.contract import INDEX_KEY, MANIFEST, Index, Manifest, check_bytes, sha256, version_prefix
+from registry_sync.errors import ObjectMissingError
+from registry_sync.folder import FolderStore
+from registry_sync.plan import Code
+from registry_sync.progress import JsonLines
+from registry_sync.publish import Publisher
+from registry_sync.source import Item
+from registry_sync.store import StoredObject
+from registry_sync.sync import Scope, Sides, run_sync
+from tests.registry_sync.cheap import BROKEN, cheap_converter
+from tests.registry_sync.conftest import MEMORY
+from tests.registry_sync.source_conformance import item
+
+CODE = Code(sha256(b"run time"), sha256(b"converter"))
+KEYS = st.tuples(st.sampled_from(["m", "n"]), st.integers(1, 3))
+BUNDLES = st.sampled_from([b"one", b"two", b"three", BROKEN])
+Key = tuple[str, int]
+
+
+class Death(BaseException):
+    """The process is gone: nothing may catch this."""
+
+
+class MortalStore(FolderStore):
+    """Dies at a given write, just before it or just after."""
+
+    left = 0
+    after = False
+
+    def replace(self, key: str, data: bytes, *, expected: StoredObject | None) -> None:
+        """Count down; every write comes through here."""
+        self.left -= 1
+        if self.left == 0 and not self.after:
+            raise Death
+        super().replace(key, data, expected=expected)
+        if self.left == 0:
+            raise Death
+
+
+class TableInMemory:
+    """Rows in a dictionary: the registry's own promises are tested elsewhere."""
+
+    name = "memory"
+
+    def __init__(self) -> None:
+        self.rows: dict[Key, dict[str, Any]] = {}
+
+    def scan(self, model_id: str | None = None) -> Iterator[Item]:
+        """Every row."""
+        return iter([dict(row) for row in self.rows.values() if model_id in (None, row["model_id"])])
+
+    def get(self, model_id: str, created_at: str) -> Item | None:
+        """Not asked for."""
+        raise NotImplementedError
+
+    def create(self, item: Item) -> None:
+        """Not asked for."""
+        raise NotImplementedError
+
+
+class Schedules(RuleBasedStateMachine):
+    """`served` and `current` are the reference model: bundles by row, and each model's current row."""
+
+    @initialize()
+    def begin(self) -> None:
+        """Nothing is registered, nothing is served; one model keeps the registry from being empty."""
+        self.folder = tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.exists() else None)
+        self.store = MortalStore(Path(self.folder.name))
+        self.table = TableInMemory()
+        self.served: dict[Key, bytes] = {}
+        self.current: dict[str, Key] = {}
+        self.write(("always", 1), b"always")
+        self.sync()
+
+    def teardown(self) -> None:
+        """Remove the files."""
+        self.folder.cleanup()
+
+    @rule(key=KEYS, bundle=BUNDLES)
+    def write(self, key: Key, bundle: bytes) -> None:
+        """A row that is new, or points to another bundle."""
+        path = f"models/{sha256(bundle)}.pkl"
+        if not list(self.store.list(path)):
+            self.store.create(path, bundle)
+        self.table.rows[key] = item(key[0], f"2026-05-0{key[1]}T00:00:00", model_path=path, bundle=bundle)
+
+    @rule(key=KEYS, status=st.sampled_from(["ready", "draft", "retired"]))
+    def set_status(self, key: Key, status: str) -> None:
+        """A row takes another status."""
+        if key in self.table.rows:
+            self.table.rows[key]["status"] = status
+
+    @rule(key=KEYS)
+    def delete(self, key: Key) -> None:
+        """A row goes."""
+        self.table.rows.pop(key, None)
+
+    @rule()
+    def sync(self) -> None:
+        """A sync lives to its end."""
+        self._run()
+        self._expect()
+
+    @rule(at=st.integers(1, 14), after=st.booleans())
+    def die(self, at: int, after: bool) -> None:
+        """A sync dies at a write; the index is the old one or the new one."""
+        before = self._index_bytes()
+        self.store.left, self.store.after = at, after
+        try:
+            self._run()
+        except Death:
+            if self._index_bytes() != before:
+                self._expect()
+        else:
+            self._expect()
+        finally:
+            self.store.left = 0
+
+    @invariant()
+    def what_is_served_is_whole(self) -> None:
+        """Every version the index names is there with every byte; the right rows have them."""
+        index = Index.from_bytes(self._index_bytes())
+        found = {}
+        for state in index.rows:
+            if state.version is not None:
+                found[state.model_id, int(state.created_at[9])] = self._bundle(
+                    index, state.model_id, state.version
+                )
+        assert self.served == found
+        assert {name: self.served[key] for name, key in self.current.items()} == {
+            name: self._bundle(index, name, model.current) for name, model in index.models.items()
+        }
+
+    def _run(self) -> None:
+        publisher = Publisher(self.store, cheap_converter, CODE)
+        sides = Sides(self.table, publisher, None, lambda: datetime(2026, 6, 1, tzinfo=UTC))
+        run_sync(sides, Scope(), JsonLines())
+
+    def _index_bytes(self) -> bytes:
+        try:
+            return self.store.read(INDEX_KEY, max_bytes=2**20).data
+        except ObjectMissingError:
+            return b""
+
+    def _expect(self) -> None:
+        for key, row in self.table.rows.items():
+            if row["status"] == "ready" and row["bundle"] != BROKEN:
+                self.served[key] = row["bundle"]
+            elif row["status"] == "retired":
+                self.served.pop(key, None)
+        for name in {key[0] for key in self.served} | set(self.current):
+            held = [key for key in self.served if key[0] == name]
+            was = self.current.pop(name, None)
+            ready = [
+                key for key in held if self.table.rows.get(key, {}).get("status") == "ready" or key == was
+            ]
+            if held:
+                self.current[name] = max(ready or held)
+
+    def _bundle(self, index: Index, model_id: str, version: str) -> bytes:
+        """The bundle a version was made of, after checking all of the version."""
+        prefix = version_prefix(model_id, version)
+        entry = index.models[model_id].versions[version]
+        listing = self.store.read(prefix + MANIFEST, max_bytes=2**20).data
+        check_bytes(MANIFEST, listing, digest=entry.manifest_sha256, size=entry.manifest_size)
+        data = b""
+        for file in Manifest.from_bytes(listing).files:
+            data = self.store.read(prefix + file.path, max_bytes=file.size).data
+            check_bytes(file.path, data, digest=file.sha256, size=file.size)
+        return data.split(b"\n")[1].removesuffix(b"None None")
+
+
+TestSchedules = Schedules.TestCase
+TestSchedules.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
