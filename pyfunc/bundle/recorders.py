@@ -124,6 +124,11 @@ BUNDLE_NAMES = _table(
 )
 
 STORAGE_NAMES = _table(
-    {"torch": "FloatStorage", "torch.storage": "UntypedStorage", "collections": "OrderedDict"}
+    {
+        "torch": "BFloat16Storage BoolStorage ByteStorage CharStorage DoubleStorage FloatStorage HalfStorage "
+        "IntStorage LongStorage ShortStorage",
+        "torch.storage": "UntypedStorage",
+        "collections": "OrderedDict",
+    }
 )
-"""What may stand in the pickles of torch's legacy storage layout."""
+"""What may stand in the pickles of torch's legacy storage layout; of the storages only floats are read."""

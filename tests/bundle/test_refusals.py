@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pyfunc.bundle import container, read_bundle
 from pyfunc.bundle.contents import Bundle
-from pyfunc.bundle.unpickle import MAX_OPCODES
+from pyfunc.bundle.stream import MAX_OPCODES
 from pyfunc.errors import (
     BundleBudgetError,
     BundleError,
