@@ -81,10 +81,9 @@ def _model(
 
 
 def _current_row(states: Iterable[RowState], model: PublishedModel | None) -> RowKey | None:
-    """Which row made its model's current version current: the latest that holds it, a ready one if any."""
+    """Which row made its model's current version current: the latest that holds it."""
     holding = [state for state in states if model and state.version == model.current]
-    ready = [state for state in holding if state.status == READY]
-    return state_key(max(ready or holding, key=_age)) if holding else None
+    return state_key(max(holding, key=_age)) if holding else None
 
 
 def _by_model(states: Iterable[RowState]) -> dict[str, list[RowState]]:

@@ -156,6 +156,17 @@ def test_a_fall_back_looks_at_rows_not_at_versions() -> None:
     assert (version("a"), {version("a"), version("b")}) == served(index)
 
 
+def test_a_current_row_stays_current_though_its_twin_is_retired() -> None:
+    """The version is still held by the row that made it current."""
+    twins = [row(1, bundle="a"), row(2, bundle="b"), row(3, bundle="b")]
+    index, _ = synced(twins)
+    twins[2] = row(3, bundle="b", status="draft")
+    index, _ = synced(twins, index)
+    twins[1] = row(2, bundle="b", status="retired")
+    index, _ = synced(twins, index)
+    assert (version("b"), {version("a"), version("b")}) == served(index)
+
+
 @pytest.mark.parametrize(
     ("change", "listing_after"),
     [
