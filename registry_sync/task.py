@@ -35,6 +35,10 @@ from registry_sync.settings import Execution
 from registry_sync.sync import Scope, Sides, run_sync, take_stock
 
 
+class _Stop(BaseException):
+    """Somebody asked us to stop. Unlike an error it passes every handler on its way out."""
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(exits.CONFIGURATION, f"{self.prog}: {message}; see {self.prog} --help\n")
@@ -48,13 +52,17 @@ def main(argv: Sequence[str] | None = None, *, converter: Converter = convert_bu
         converter: makes artifacts of bundles.
     """
     arguments = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _stop)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, _stop)
     try:
         if arguments.command == "register":
             return _register(arguments, os.environ)
         return _sync(arguments, os.environ, converter)
     except Exception as error:
         return _fail(arguments, error)
+    except _Stop as stop:
+        sys.stderr.write(f"registry_sync: stopped by {stop}; what is served is whole, run it again\n")
+        return exits.STOPPED
 
 
 def _sync(arguments: argparse.Namespace, environ: Mapping[str, str], converter: Converter) -> int:
@@ -127,15 +135,15 @@ def _fail(arguments: argparse.Namespace, error: Exception) -> int:
     if code == exits.BUG:
         traceback.print_exception(error)
     sys.stderr.write(f"registry_sync: {error}\n")
-    report: Path | None = getattr(arguments, "report", None)
-    if report is not None:
-        _write_report(report, failure_report(error, exit_code=code))
+    try:
+        _write_report(getattr(arguments, "report", None), failure_report(error, exit_code=code))
+    except OSError as exc:
+        sys.stderr.write(f"registry_sync: --report: {exc}\n")
     return code
 
 
-def _stop(_signum: int, _frame: FrameType | None) -> NoReturn:
-    sys.stderr.write("registry_sync: stopped by SIGTERM; what is served is whole, run the command again\n")
-    raise SystemExit(exits.STOPPED)
+def _stop(signum: int, _frame: FrameType | None) -> NoReturn:
+    raise _Stop(signal.Signals(signum).name)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -241,6 +241,13 @@ def test_74_for_a_full_disk(home: Home) -> None:
     assert (before, []) == (home.index(), list(scratch.iterdir()))
 
 
+def test_74_for_a_report_that_cannot_be_written(home: Home) -> None:
+    """The sync is done all the same; the message names the file."""
+    home.register(b"bundle", "champion")
+    assert_says(home.run("--report", str(home.path / "none" / "report.json")), 74, "report.json")
+    assert ["champion"] == list(home.index().models)
+
+
 def test_75_for_a_service_that_does_not_answer(tmp_path: Path) -> None:
     """Nobody listens: the retries end, and the run may be repeated."""
     nobody = AwsEndpoint("nobody", f"http://127.0.0.1:{free_port()}")
@@ -309,8 +316,9 @@ def test_78_for_a_table_that_is_not_there(aws: AwsEndpoint, tmp_path: Path) -> N
     assert_says(Home(tmp_path, {**aws.environ, **places}).run(), 78, "no-such-table")
 
 
-def test_143_for_a_clean_stop(home: Home) -> None:
-    """SIGTERM in the middle of a conversion: scratch is removed, what is served is what was served."""
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_143_for_a_clean_stop(home: Home, signum: signal.Signals) -> None:
+    """Told to stop in the middle of a conversion: scratch is removed, what is served is what was served."""
     home.register(b"bundle", "champion")
     home.run()
     before = home.index()
@@ -323,10 +331,11 @@ def test_143_for_a_clean_stop(home: Home) -> None:
         while not list(scratch.iterdir()):
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signum)
         _, errors = process.communicate(timeout=TIMEOUT_S)
     assert 143 == process.returncode, errors
-    assert "stopped by SIGTERM" in errors
+    assert f"stopped by {signum.name}" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
     assert (before, []) == (home.index(), list(scratch.iterdir()))
 
 
