@@ -38,6 +38,8 @@ def read_bundle(data: bytes) -> Bundle:
         return _read(data)
     except (MemoryError, RecursionError) as exc:
         # Budgets bound what any bytes can ask for; the process may be allowed less than that.
+        # The traceback's frames hold all that was read: without them there is memory to say so.
+        exc.__traceback__ = None
         raise BundleTooLargeError(len(data)) from exc
 
 

@@ -40,6 +40,7 @@ BUNDLE_NAMES = _table(
     {
         "collections": "OrderedDict",
         "_codecs": "encode",
+        "__builtin__": "bytes",
         # arrays and scalars
         "numpy": "dtype ndarray",
         "numpy.ma": "MaskedArray",

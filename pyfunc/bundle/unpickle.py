@@ -181,7 +181,7 @@ class _Machine:
         args, callee = self.pop(), self.pop()
         if not isinstance(callee, Name) or not isinstance(args, tuple):
             raise MalformedBundleError(f"expected a class and arguments, found {type(callee).__name__}")
-        self.push(_latin1(args) if callee == _ENCODE else Recorded(callee, args))
+        self.push(_bytes(args) if callee in _BYTES else Recorded(callee, args))
 
     def build(self) -> None:
         state, target = self.pop(), self.stack[-1]
@@ -221,9 +221,11 @@ def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, str | float)
 
 
-def _latin1(args: tuple[object, ...]) -> bytes:
-    """Bytes as protocol 2, which has no opcode for them, writes them: text to be encoded."""
+def _bytes(args: tuple[object, ...]) -> bytes:
+    """Bytes as protocol 2, which has no opcode for them, writes them: none, or text to be encoded."""
     match args:
+        case ():
+            return b""
         case (str() as text, str() as encoding) if encoding == "latin1":
             try:
                 return text.encode("latin-1")
@@ -232,7 +234,7 @@ def _latin1(args: tuple[object, ...]) -> bytes:
     raise MalformedBundleError("expected text and the encoding latin1")
 
 
-_ENCODE = Name("_codecs", "encode")
+_BYTES = (Name("_codecs", "encode"), Name("__builtin__", "bytes"))
 _U1, _U2, _U4, _I4, _U8, _F8 = (Struct(code) for code in ("<B", "<H", "<I", "<i", "<Q", ">d"))
 _STOP = ord(".")
 _STEPS: dict[int, Callable[[_Machine], None]] = {
