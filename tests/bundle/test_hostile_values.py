@@ -131,11 +131,3 @@ def test_a_hostile_value_is_refused_within_bounds(case: str) -> None:
     data, want = CASES[case]
 
     assert want == outcome(data)
-
-
-def test_too_little_memory_is_said() -> None:
-    """Budgets bound what any bytes can ask for; a process that may use less refuses the bundle by type."""
-    many = program(b"(" + b"}" * 1_000_000 + b"t")
-
-    assert "MalformedBundleError" == outcome(many)
-    assert "BundleTooLargeError" == outcome(many, memory=32 * 2**20)
