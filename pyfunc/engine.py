@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
 
 from pyfunc.answer import FloatArray, IntArray, Prediction, join
-from pyfunc.effects import forest_variance, linear_variance, solve_moments
+from pyfunc.effects import PAIR, forest_variance, linear_variance, solve_moments, solve_pair
 from pyfunc.errors import IntervalUnavailableError, MalformedArtifactError, NonFiniteAnswerError
 from pyfunc.query import POINT, EffectQuery
 
@@ -21,6 +22,8 @@ from pyfunc.query import POINT, EffectQuery
 # before it is imported. Nothing of a model leaves its machine unasked.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort  # noqa: E402
+
+NORMAL = NormalDist()
 
 MAX_CHUNK = 512
 """Rows evaluated at once: larger blocks gain nothing and hold their peak memory."""
@@ -49,16 +52,18 @@ class Engine:
             self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as exc:  # onnxruntime's errors share no public base class
             raise MalformedArtifactError("model.onnx: expected a graph onnxruntime can load") from exc
-        # Without it onnxruntime computes every output of the graph, asked for or not.
-        self._run_options = ort.RunOptions()
-        self._run_options.add_run_config_entry("only_execute_path_to_fetches", "1")
         self._n_treatments = n_treatments
         self._units = np.eye(n_treatments)
         self._bags = tuple(bags)
         declared = {output.name for output in self._session.get_outputs()}
         self._is_forest = "moments" in declared
         self._has_interval = bool(self._bags) if self._is_forest else "effect_covariance" in declared
+        point, spread = ("moments", "tree_moments") if self._is_forest else ("effects", "effect_covariance")
         self._nets = [name for name in ("regime", "uncertainty") if name in declared]
+        self._point_outputs = [point, *self._nets]
+        self._interval_outputs = [point, *self._nets, spread]
+        n_moments = PAIR + PAIR * PAIR
+        self._is_pair = self._is_forest and self._session.get_outputs()[0].shape[1:] == [1, n_moments]
 
     @property
     def has_interval(self) -> bool:
@@ -78,68 +83,63 @@ class Engine:
         """
         if query.confidence is not None and not self._has_interval:
             raise IntervalUnavailableError
-        prediction = join([self._predict_chunk(chunk, query) for chunk in _chunks(x)])
+        if len(x) <= MAX_CHUNK:
+            prediction = self._predict_chunk(x, query)
+        else:
+            prediction = join([self._predict_chunk(chunk, query) for chunk in _chunks(x)])
         _check_finite(prediction)
         return prediction
 
     def _predict_chunk(self, x: FloatArray, query: EffectQuery) -> Prediction:
-        names = self._wanted(query)
-        answers = dict(zip(names, self._session.run(names, {"x": x}, self._run_options), strict=True))
-        effects, variance = (self._forest if self._is_forest else self._linear)(answers, query)
-        regime, uncertainty = answers.get("regime"), answers.get("uncertainty")
-        error = None if variance is None else np.sqrt(variance)
-        half = None
-        if error is not None and query.confidence is not None:
-            half = NormalDist().inv_cdf(0.5 + query.confidence / 2) * error
-        return Prediction(
-            effects,
-            None if regime is None else regime.astype(np.float64),
-            None if uncertainty is None else uncertainty.astype(np.float64),
-            standard_error=error,
-            lower=None if half is None else effects - half,
-            upper=None if half is None else effects + half,
-        )
-
-    def _wanted(self, query: EffectQuery) -> list[str]:
-        point, spread = ("moments", "tree_moments") if self._is_forest else ("effects", "effect_covariance")
-        return [point, *([] if query.confidence is None else [spread]), *self._nets]
+        confidence = query.confidence
+        outputs = self._point_outputs if confidence is None else self._interval_outputs
+        answers = self._session.run(outputs, {"x": x})
+        spread = None if confidence is None else answers.pop()
+        effects, variance = (self._forest if self._is_forest else self._linear)(answers[0], spread, query)
+        nets = dict(zip(self._nets, [answer.astype(np.float64) for answer in answers[1:]], strict=True))
+        prediction = Prediction(effects, nets.get("regime"), nets.get("uncertainty"))
+        if variance is None or confidence is None:
+            return prediction
+        error = np.sqrt(variance)
+        half = NORMAL.inv_cdf(0.5 + confidence / 2) * error
+        return replace(prediction, standard_error=error, lower=effects - half, upper=effects + half)
 
     def _contrasts(self, query: EffectQuery) -> FloatArray:
         """(m, t): the asked contrast, or one unit of each treatment in turn."""
         return self._units if query.contrast is None else np.array([query.contrast], dtype=np.float64)
 
     def _forest(
-        self, answers: dict[str, FloatArray], query: EffectQuery
+        self, moments: FloatArray, tree_moments: FloatArray | None, query: EffectQuery
     ) -> tuple[FloatArray, FloatArray | None]:
         """Effects and, if asked, their variances: (n, outcomes * m) each."""
-        moments = answers["moments"]
         n, outcomes, width = moments.shape
+        is_plain = n == 1 and self._is_pair and query is POINT
+        if is_plain and (theta := solve_pair(moments.ravel().tolist())) is not None:
+            return np.array([theta[: self._n_treatments]]), None
         solution = solve_moments(moments.reshape(n * outcomes, width))
         effects = solution.theta[:, : self._n_treatments]
         if query.contrast is not None:
             effects = effects @ self._contrasts(query).T
         effects = effects.reshape(n, -1)
-        if query.confidence is None:
+        if tree_moments is None:
             return effects, None
-        contrasts, trees = self._contrasts(query), answers["tree_moments"]
+        contrasts = self._contrasts(query)
         variances = [
-            forest_variance(solution.of_outcome(o, outcomes), trees[:, o], self._bags[o], contrasts)
+            forest_variance(solution.of_outcome(o, outcomes), tree_moments[:, o], self._bags[o], contrasts)
             for o in range(outcomes)
         ]
         return effects, np.hstack(variances)
 
     def _linear(
-        self, answers: dict[str, FloatArray], query: EffectQuery
+        self, effects: FloatArray, covariance: FloatArray | None, query: EffectQuery
     ) -> tuple[FloatArray, FloatArray | None]:
         """Effects and, if asked, their variances: (n, outcomes * m) each."""
-        effects = answers["effects"]
         if query.contrast is not None:
             per_treatment = effects.reshape(len(effects), -1, self._n_treatments)
             effects = (per_treatment @ self._contrasts(query).T).reshape(len(effects), -1)
-        if query.confidence is None:
+        if covariance is None:
             return effects, None
-        contrasts, covariance = self._contrasts(query), answers["effect_covariance"]
-        outcomes = range(covariance.shape[1])  # (n, outcomes, t, t)
+        contrasts, outcomes = self._contrasts(query), range(covariance.shape[1])  # (n, outcomes, t, t)
         return effects, np.hstack([linear_variance(covariance[:, o], contrasts) for o in outcomes])
 
 

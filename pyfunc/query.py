@@ -53,7 +53,7 @@ def effect_query(
         if not 0.0 < level < 1.0:
             raise OptionError("confidence", expected="a number between 0 and 1", found=repr(level))
     if treatment_from is None and treatment_to is None:
-        return EffectQuery(None, level)
+        return POINT if level is None else EffectQuery(None, level)
     start = _per_treatment("treatment_from", treatment_from, DEFAULT_FROM, n_treatments)
     end = _per_treatment("treatment_to", treatment_to, DEFAULT_TO, n_treatments)
     contrast = tuple(t1 - t0 for t0, t1 in zip(start, end, strict=True))

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyfunc.effects import MAX_CONDITION, solve_moments
+from pyfunc.effects import solve_moments, solve_pair
 
 P = 3
 
@@ -50,5 +50,36 @@ def test_every_condition_number_gives_econmls_answer(exponent: float, seed: int)
 
     found = solve_moments(moments).theta[0]
 
-    bound = 1e-9 if 10.0**exponent > MAX_CONDITION else 1e-8
-    assert np.abs(found - expected).max() <= bound * np.abs(expected).max()
+    assert np.abs(found - expected).max() <= 1e-9 * np.abs(expected).max()
+
+
+PARTS = st.floats(-1e6, 1e6) | st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(st.lists(PARTS, min_size=6, max_size=6), st.integers(1, 3))
+def test_one_row_in_pythons_numbers_is_the_row_in_a_block(moments: list[float], position: int) -> None:
+    """`solve_pair` is `solve_moments` to the last bit, or says that it is not for it; so is the inverse."""
+    block = np.tile([1.0, 1.0, 2.0, 0.5, 0.5, 3.0], (4, 1))
+    block[position] = moments
+    if (pair := solve_pair(moments)) is None:
+        return
+
+    of_block, alone = solve_moments(block), solve_moments(np.array([moments]))
+
+    np.testing.assert_array_equal(of_block.theta[position], pair)
+    np.testing.assert_array_equal(alone.theta[0], pair)
+    np.testing.assert_array_equal(of_block.inverse[position], alone.inverse[0])
+
+
+@given(st.floats(0.0, 17.0), st.floats(-120.0, 120.0), st.integers(0, 10_000))
+def test_every_pair_gives_econmls_answer(exponent: float, magnitude: float, seed: int) -> None:
+    """Against `pinv(J) @ A` with p = 2, however ill-conditioned, large or small J is."""
+    rng = np.random.default_rng(seed)
+    basis, _ = np.linalg.qr(rng.normal(size=(2, 2)))
+    jacobian = 10.0**magnitude * (basis @ np.diag([1.0, 10.0**-exponent]) @ basis.T)
+    alpha = 10.0**magnitude * rng.normal(size=2)
+    expected = np.linalg.pinv(jacobian) @ alpha
+
+    found = solve_moments(np.hstack([alpha, jacobian.ravel()])[None]).theta[0]
+
+    assert np.abs(found - expected).max() <= 1e-9 * np.abs(expected).max()
