@@ -29,6 +29,10 @@ MAX_CHUNK = 512
 """Rows evaluated at once: larger blocks gain nothing and hold their peak memory."""
 
 
+SMALL = 32
+"""Rows up to which Python's arithmetic is quicker than numpy's."""
+
+
 class Engine:
     """One compiled model, ready to answer; safe to call from several threads."""
 
@@ -113,9 +117,10 @@ class Engine:
     ) -> tuple[FloatArray, FloatArray | None]:
         """Effects and, if asked, their variances: (n, outcomes * m) each."""
         n, outcomes, width = moments.shape
-        is_plain = n == 1 and self._is_pair and query is POINT
-        if is_plain and (theta := solve_pair(moments.ravel().tolist())) is not None:
-            return np.array([theta[: self._n_treatments]]), None
+        if n <= SMALL and self._is_pair and query is POINT:
+            pairs = [solve_pair(row) for row in moments.reshape(n, width).tolist()]
+            if None not in pairs:
+                return np.array(pairs)[:, : self._n_treatments], None
         solution = solve_moments(moments.reshape(n * outcomes, width))
         effects = solution.theta[:, : self._n_treatments]
         if query.contrast is not None:

@@ -7,9 +7,11 @@ for it, and every name filled in is reported with its row.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import itemgetter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,9 @@ from pyfunc.errors import (
 
 MISSING_LEVEL = "__NA__"
 """The level a trainer gives to rows without a category."""
+
+
+_NUMBERS = frozenset({float, int})
 
 
 class MissingPolicy(StrEnum):
@@ -83,6 +88,7 @@ class FeatureSchema:
     _position: Mapping[str, int] = field(init=False, repr=False)
     _groups: Mapping[str, tuple[Category, NDArray[np.intp]]] = field(init=False, repr=False)
     _numeric: NDArray[np.intp] = field(init=False, repr=False)
+    _values: Callable[[Mapping[str, object]], tuple[Any, ...]] | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         position = {name: i for i, name in enumerate(self.columns)}
@@ -100,6 +106,8 @@ class FeatureSchema:
         object.__setattr__(self, "_position", position)
         object.__setattr__(self, "_groups", groups)
         object.__setattr__(self, "_numeric", numeric)
+        # Of a single name, itemgetter would give the value itself.
+        object.__setattr__(self, "_values", itemgetter(*self.columns) if len(self.columns) > 1 else None)
 
     def encode_records(self, records: Sequence[Mapping[str, object]], policy: MissingPolicy) -> Encoded:
         """Encode JSON-like records.
@@ -114,6 +122,8 @@ class FeatureSchema:
         """
         if not records:
             raise RowShapeError("expected at least one record, found none")
+        if (complete := self._complete_block(records)) is not None:
+            return Encoded(complete, ((),) * len(records))
         x = np.full((len(records), len(self.columns)), np.nan)
         position = self._position
         for row, record in enumerate(records):
@@ -154,6 +164,27 @@ class FeatureSchema:
         if len(x) == 0:
             raise RowShapeError("expected at least one row, found none")
         return self._complete(x, policy)
+
+    def _complete_block(self, records: Sequence[Mapping[str, object]]) -> FloatArray | None:
+        """Encode records that give a finite number for each column and nothing else, as most do, quickly.
+
+        Returns:
+            (n, d) float64, or None where a record is anything else.
+        """
+        if self._values is None:
+            return None
+        d, rows, total = len(self.columns), [], 0.0
+        try:
+            for record in records:
+                values = self._values(record)
+                if len(record) != d or not _NUMBERS.issuperset(map(type, values)):
+                    return None
+                rows.append(values)
+                total += sum(values)  # of which one that is not finite leaves a trace
+            block = np.array(rows, dtype=np.float64)
+        except (KeyError, OverflowError):
+            return None
+        return block if math.isfinite(total) else None
 
     def _complete(self, x: FloatArray, policy: MissingPolicy) -> Encoded:
         missing = np.isnan(x)

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
 import server
+from server.fast_path import FastPath
+from server.metrics import Metrics
 from server.middleware import RequestMiddleware
 from server.models import Models
 from server.predict import Policy
 from server.routes import health, models, predict
+from server.routes import metrics as scrape
 from server.settings import Settings
 
 
-def create_app(settings: Settings, loaded: Models) -> FastAPI:
+def create_app(settings: Settings, loaded: Models) -> ASGIApp:
     """The HTTP application over these models, which somebody else loads."""
+    policy, metrics = Policy(settings.missing_policy, settings.max_rows), Metrics(lambda: loaded.loaded)
+    api = create_api(settings, loaded, policy, metrics)
+    plain = FastPath(api, loaded, policy, max_body_bytes=settings.max_body_bytes)
+    return RequestMiddleware(plain, metrics)
+
+
+def create_api(settings: Settings, loaded: Models, policy: Policy, metrics: Metrics) -> FastAPI:
+    """Every endpoint; expects `RequestMiddleware` around it."""
     app = FastAPI(
         title="tauserve",
         version=server.VERSION,
@@ -23,12 +35,12 @@ def create_app(settings: Settings, loaded: Models) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # a redirect would go where the Host header says
     )
-    policy = Policy(settings.missing_policy, settings.max_rows)
     app.include_router(health.router(loaded, settings.execution))
+    app.include_router(scrape.router(metrics))
     app.include_router(models.router(loaded))
     app.include_router(predict.router(loaded, policy, max_body_bytes=settings.max_body_bytes))
-    app.add_exception_handler(HTTPException, _raise)
-    app.add_middleware(RequestMiddleware)
+    for kind in (HTTPException, Exception):
+        app.add_exception_handler(kind, _raise)
     return app
 
 

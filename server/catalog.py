@@ -73,12 +73,24 @@ class Catalog:
         wanted: the versions without which the process is not ready.
         served: loaded versions.
         refused: versions that could not be loaded, and why.
+        ready: loaded versions by every name a request may use: `{model_id}@{version}`, a current one's
+            `{model_id}` too.
     """
 
     index: Index
     wanted: tuple[Ref, ...]
     served: Mapping[Ref, Served] = field(default_factory=dict)
     refused: Mapping[Ref, Refusal] = field(default_factory=dict)
+    ready: Mapping[str, Served] = field(init=False)
+
+    def __post_init__(self) -> None:
+        named = {str(ref): entry for ref, entry in self.served.items()}
+        current = {
+            ref.model_id: entry
+            for ref, entry in self.served.items()
+            if self.index.models[ref.model_id].current == ref.version
+        }
+        object.__setattr__(self, "ready", {**named, **current})
 
     @classmethod
     def of(cls, index: Index, preload: tuple[str, ...] = ()) -> Self:

@@ -1,23 +1,29 @@
-"""Around every request: its id, its one log line, and the one shape of its errors. Pure ASGI."""
+"""Around every request: its id, its one log line, its metrics, and the one shape of its errors. Pure ASGI."""
 
 from __future__ import annotations
 
+import random
 import re
 import time
-import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Any
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.metrics import Metrics
 from server.problems import Problem, problem_of, problem_of_status
+from server.telemetry import RequestLog
 
-_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}\Z")
+Headers = Sequence[tuple[bytes, bytes]]
+"""As ASGI gives them: names in lower case."""
+
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}\Z")
+_REQUEST_ID_HEADER = b"x-request-id"
 _CONTEXT = "tauserve"
 _CLIENT_CLOSED = 499
 
@@ -26,9 +32,10 @@ _CLIENT_CLOSED = 499
 class RequestContext:
     """What is known of a request; the endpoint adds `facts` (model_id, version, rows) to its log line."""
 
-    request_id: str
+    request_id: bytes
+    route: str = ""
     status: int = 0
-    facts: dict[str, object] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def context_of(scope: Scope) -> RequestContext:
@@ -42,8 +49,9 @@ def context_of(scope: Scope) -> RequestContext:
 class RequestMiddleware:
     """The outermost layer; whatever is raised inside becomes a typed answer here."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app, self._log = app, structlog.get_logger()
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+        self._log, self._request_log = structlog.get_logger(), RequestLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -51,12 +59,12 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        context = scope[_CONTEXT] = RequestContext(_request_id(scope))
+        context = scope[_CONTEXT] = RequestContext(_request_id(scope["headers"]))
 
         async def send_marked(message: Message) -> None:
             if message["type"] == "http.response.start":
                 context.status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = context.request_id
+                message["headers"] = [*message["headers"], (_REQUEST_ID_HEADER, context.request_id)]
             await send(message)
 
         try:
@@ -66,7 +74,7 @@ class RequestMiddleware:
         except Exception as exc:
             await self._answer_error(exc, context, send_marked)
         finally:
-            self._log_request(scope, context, started)
+            self._record(scope, context, time.perf_counter() - started)
 
     async def _answer_error(self, error: Exception, context: RequestContext, send: Send) -> None:
         headers: Mapping[str, str] = {}
@@ -75,30 +83,40 @@ class RequestMiddleware:
         else:
             problem = problem_of(error)
         if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
-            self._log.error("request.failed", request_id=context.request_id, exc_info=error)
+            self._log.error("request.failed", request_id=context.request_id.decode("ascii"), exc_info=error)
         if context.status:  # the answer has begun: only closing the connection can say that it is broken
             raise error
         await _send(problem, context.request_id, headers, send)
 
-    def _log_request(self, scope: Scope, context: RequestContext, started: float) -> None:
-        self._log.info(
-            "request",
-            method=scope["method"],
-            route=getattr(scope.get("route"), "path", "unmatched"),
-            status=context.status,
-            ms=round((time.perf_counter() - started) * 1000, 3),
-            request_id=context.request_id,
-            **context.facts,
+    def _record(self, scope: Scope, context: RequestContext, seconds: float) -> None:
+        method, facts = scope["method"], context.facts
+        route = context.route or getattr(scope.get("route"), "path", "unmatched")
+        self._metrics.count_request(method, route, context.status, seconds)
+        if "rows" in facts:
+            self._metrics.count_records(facts["model_id"], facts["version"], facts["rows"])
+        self._request_log.write(
+            {
+                "method": method,
+                "route": route,
+                "status": context.status,
+                "ms": round(seconds * 1000, 3),
+                "request_id": context.request_id.decode("ascii"),
+                **facts,
+            }
         )
 
 
-def _request_id(scope: Scope) -> str:
-    given = Headers(scope=scope).get("x-request-id", "")
-    return given if _REQUEST_ID.match(given) else uuid.uuid4().hex
+def _request_id(headers: Headers) -> bytes:
+    for name, value in headers:
+        if name == _REQUEST_ID_HEADER:
+            if _REQUEST_ID.match(value):
+                return value
+            break
+    return b"%032x" % random.getrandbits(128)  # told apart, not kept secret
 
 
-async def _send(problem: Problem, request_id: str, headers: Mapping[str, str], send: Send) -> None:
-    body = problem.to_bytes(request_id)
+async def _send(problem: Problem, request_id: bytes, headers: Mapping[str, str], send: Send) -> None:
+    body = problem.to_bytes(request_id.decode("ascii"))
     named = {
         "Content-Type": "application/json",
         "Content-Length": str(len(body)),

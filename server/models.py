@@ -56,6 +56,15 @@ class Models:
             raise _without_trace(self._index_error) if self._index_error else NotReadyError()
         return self._catalog
 
+    def ready(self, reference: str) -> Served | None:
+        """The loaded version that `{model_id}` or `{model_id}@{version}` names; None if there is none yet."""
+        return None if self._catalog is None else self._catalog.ready.get(reference)
+
+    @property
+    def loaded(self) -> int:
+        """How many versions are in memory."""
+        return 0 if self._catalog is None else len(self._catalog.served)
+
     @property
     def status(self) -> str:
         """`starting` until ready, `degraded` if a version was refused, else `healthy`."""

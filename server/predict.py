@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
+from pyfunc.answer import Prediction
 from pyfunc.errors import OptionError
-from pyfunc.features import MissingPolicy
+from pyfunc.features import Encoded, MissingPolicy
 from pyfunc.model import HybridCausalModel
-from pyfunc.query import effect_query
+from pyfunc.query import POINT, EffectQuery, effect_query
 from server.codecs import encode_answer, parse_json, parse_predict
 from server.errors import InvalidJsonError
 
@@ -37,23 +38,47 @@ class Answer:
     rows: int
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request whose every rule is met: what the model is to be asked."""
+
+    encoded: Encoded
+    query: EffectQuery
+
+
 def predict(model: HybridCausalModel, body: bytes, query_string: bytes, policy: Policy) -> Answer:
     """Answer one request.
+
+    Raises:
+        NonFiniteAnswerError: a record leads the model to NaN or infinity.
+        ServerError, ModelError: as `read_question`.
+    """
+    question = read_question(model, body, query_string, policy)
+    return write_answer(model, question, model.predict(question.encoded.x, question.query))
+
+
+def read_question(model: HybridCausalModel, body: bytes, query_string: bytes, policy: Policy) -> Question:
+    """Read a request and hold it against every rule.
 
     Raises:
         InvalidJsonError: the body is not JSON.
         TooManyRowsError: more records than the policy allows.
         RecordError: JSON that is no valid record.
         OptionError: an option that is unknown, given twice, or that the model cannot follow.
-        NonFiniteAnswerError: a record leads the model to NaN or infinity.
     """
     request = parse_predict(body, max_rows=policy.max_rows)
-    options = merge_options(request.params, parse_query(query_string))
-    missing = _missing_policy(options.pop("missing", None), policy.missing)
-    query = effect_query(len(model.treatment_names), **options)
-    encoded = model.schema.encode_records(request.records, missing)
-    prediction = model.predict(encoded.x, query)
-    return Answer(encode_answer(model, query, encoded, prediction), len(request.records))
+    query, missing = POINT, policy.missing
+    if request.params or query_string:
+        options = merge_options(request.params, parse_query(query_string))
+        missing = _missing_policy(options.pop("missing", None), missing)
+        query = effect_query(len(model.treatment_names), **options)
+    return Question(model.schema.encode_records(request.records, missing), query)
+
+
+def write_answer(model: HybridCausalModel, question: Question, prediction: Prediction) -> Answer:
+    """Write what the model answered."""
+    encoded = question.encoded
+    return Answer(encode_answer(model, question.query, encoded, prediction), len(encoded.x))
 
 
 def merge_options(params: Mapping[str, object], query: Mapping[str, object]) -> dict[str, object]:

@@ -81,13 +81,14 @@ def _run(settings: Settings, models: Models, listener: socket.socket) -> None:
     import uvicorn  # noqa: PLC0415 - `check` needs no web stack; here the models load meanwhile
 
     from server.app import create_app  # noqa: PLC0415
+    from server.protocol import OneWriteProtocol  # noqa: PLC0415
 
     # Who connects at once should find the list; a store that hangs must not keep /live waiting.
     models.wait_for_index(INDEX_WAIT_S)
     config = uvicorn.Config(
         create_app(settings, models),
         loop="uvloop",
-        http="httptools",
+        http=OneWriteProtocol,
         ws="none",
         lifespan="off",
         log_config=None,

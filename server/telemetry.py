@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
+from datetime import UTC, datetime
 
 import orjson
 import structlog
 from structlog.typing import EventDict, Processor
 
+_LINE = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 _TIMESTAMP = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
 
@@ -37,6 +40,31 @@ def configure_logs(level: str) -> None:
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
     # Numpy warns on standard error of what the answer's own check already reports.
     logging.captureWarnings(capture=True)
+
+
+class RequestLog:
+    """The one line a request leaves, as the other lines look, at a fifth of their price.
+
+    Lines of one turn of the event loop are written together, at its end.
+    """
+
+    def __init__(self) -> None:
+        self._stream, self._lines = sys.stderr.buffer, list[bytes]()
+        self._enabled = structlog.get_logger().is_enabled_for(logging.INFO)
+
+    def write(self, line: dict[str, object]) -> None:
+        """Complete and write a line of facts about a request; call it on the event loop."""
+        if not self._enabled:
+            return
+        if not self._lines:
+            asyncio.get_running_loop().call_soon(self._flush)
+        line["event"], line["level"], line["timestamp"] = "request", "info", datetime.now(UTC)
+        self._lines.append(orjson.dumps(line, option=_LINE))
+
+    def _flush(self) -> None:
+        lines, self._lines = self._lines, []
+        self._stream.write(b"".join(lines))
+        self._stream.flush()
 
 
 def _to_json(_logger: object, _method: str, event: EventDict) -> bytes:

@@ -11,14 +11,12 @@ from fastapi import APIRouter, Request, Response
 
 from server.codecs import check_media_type
 from server.errors import BodyTooLargeError
+from server.fast_path import INLINE_BYTES, ROUTE
 from server.middleware import context_of
 from server.models import Models
 from server.predict import Answer, Policy, predict
 from server.routes.documents import ERRORS, PREDICT_REQUEST, PredictAnswer
 from server.routes.models import serve
-
-INLINE_BYTES = 4096
-"""Bodies up to this size are answered on the event loop: a record takes less time than a thread's start."""
 
 
 def router(models: Models, policy: Policy, *, max_body_bytes: int) -> APIRouter:
@@ -27,7 +25,7 @@ def router(models: Models, policy: Policy, *, max_body_bytes: int) -> APIRouter:
     limiter: list[CapacityLimiter] = []
 
     @routes.post(
-        "/predict/{model_id}",
+        ROUTE,
         responses={200: {"model": PredictAnswer}, **ERRORS},
         openapi_extra=PREDICT_REQUEST,
     )

@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 from fastapi.routing import iter_route_contexts
 
+from pyfunc.features import MissingPolicy
 from pyfunc.places import Places
-from server.app import create_app
+from server.app import create_api
+from server.metrics import Metrics
 from server.mirror import FolderMirror
 from server.models import Models
+from server.predict import Policy
 from server.settings import Settings
 from tests.bundles import FOREST, expected
 from tests.mirrors import MirrorFolder
@@ -24,6 +27,7 @@ ENDPOINTS = {
     ("GET", "/health"),
     ("GET", "/live"),
     ("GET", "/ready"),
+    ("GET", "/metrics"),
     ("GET", "/models"),
     ("GET", "/models/{model_id}/info"),
     ("POST", "/predict/{model_id}"),
@@ -125,7 +129,9 @@ def test_openapi_documents_every_endpoint(server: Running) -> None:
 
 def test_there_are_no_other_routes(tmp_path: Path) -> None:
     """What is not listed here was added without a decision."""
-    app = create_app(Settings(Places.from_environ({})), Models(FolderMirror(tmp_path)))
+    policy = Policy(MissingPolicy.IMPUTE, max_rows=1)
+    models = Models(FolderMirror(tmp_path))
+    app = create_api(Settings(Places.from_environ({})), models, policy, Metrics(lambda: 0))
     found = {
         (method, context.path)
         for context in iter_route_contexts(app.routes)

@@ -1,0 +1,93 @@
+"""Answers the plain case of `POST /predict/{id}` before the framework sees it: small JSON, model loaded.
+
+Whatever is not plain (another media type, a long or chunked body, a version still to be loaded, a model there
+is not) goes on to the framework's route, which documents the endpoint and follows the same rules: both ask
+`server.predict`. A web framework's routing costs as much as a prediction.
+"""
+
+from __future__ import annotations
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from server.batching import Batcher
+from server.middleware import Headers, context_of
+from server.models import Models
+from server.predict import Policy, read_question, write_answer
+
+PREFIX = "/predict/"
+ROUTE = "/predict/{model_id}"
+INLINE_BYTES = 4096
+"""Bodies up to this size are answered on the event loop: a record takes less time than a thread's start."""
+
+_PLAIN_TYPE = b"application/json"
+_NOT_PLAIN = frozenset({b"content-encoding", b"transfer-encoding", b"expect"})
+
+
+class FastPath:
+    """In front of the application, within `RequestMiddleware`."""
+
+    def __init__(self, app: ASGIApp, models: Models, policy: Policy, *, max_body_bytes: int) -> None:
+        self._app, self._models, self._policy = app, models, policy
+        self._most = min(INLINE_BYTES, max_body_bytes)
+        self._batcher = Batcher()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or pass on."""
+        path: str = scope["path"]
+        if not (
+            path.startswith(PREFIX)
+            and scope["method"] == "POST"
+            and _is_plain(scope["headers"], self._most)
+            and (entry := self._models.ready(path[len(PREFIX) :])) is not None
+        ):
+            await self._app(scope, receive, send)
+            return
+        context, ref = context_of(scope), entry.ref
+        context.route = ROUTE
+        context.facts.update(model_id=ref.model_id, version=ref.version)
+        body = await _read(receive)
+        question = read_question(entry.model, body, scope["query_string"], self._policy)
+        prediction = await self._batcher.predict(entry.model, question.encoded.x, question.query)
+        answer = write_answer(entry.model, question, prediction)
+        context.facts["rows"] = answer.rows
+        headers = [
+            (b"content-type", _PLAIN_TYPE),
+            (b"content-length", b"%d" % len(answer.body)),
+            (b"x-model-version", ref.version.encode()),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+
+def _is_plain(headers: Headers, most: int) -> bool:
+    kind = length = None
+    for name, value in headers:
+        if name == b"content-type":
+            kind = value if kind is None else b""
+        elif name == b"content-length":
+            length = value
+        elif name in _NOT_PLAIN:
+            return False
+    return kind == _PLAIN_TYPE and length is not None and length.isdigit() and int(length) <= most
+
+
+async def _read(receive: Receive) -> bytes:
+    """The body, whose length the web server has made sure of.
+
+    Raises:
+        ClientDisconnect: the caller left before it was whole.
+    """
+    message = await receive()
+    if not message.get("more_body"):
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body: bytes = message["body"]
+        return body
+    parts = [message["body"]]
+    while message.get("more_body"):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message["body"])
+    return b"".join(parts)

@@ -1,0 +1,80 @@
+"""What a scraper may read of this process, in Prometheus' text format: counts and times, never an input.
+
+Requests add to plain numbers, on the event loop alone; the library that knows the format sees them when
+somebody asks. Its own counters, with their locks and labels, cost a request more than reading its JSON.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""Upper ends of the buckets: one record takes a tenth of a millisecond, ten thousand a few hundredths."""
+
+
+class Metrics:
+    """The counts of one application.
+
+    Labels are route templates, statuses and the index's model ids: a caller can invent none of them.
+    """
+
+    def __init__(self, count_loaded: Callable[[], int]) -> None:
+        """Start at zero; `count_loaded` says how many versions are in memory now."""
+        self._count_loaded = count_loaded
+        self._requests: dict[tuple[str, str, int], int] = {}
+        self._seconds: dict[str, list[float]] = {}
+        """Per route: how many requests in each bucket and above the last, then the sum of their seconds."""
+        self._records: dict[tuple[str, str], int] = {}
+        self._registry = CollectorRegistry(auto_describe=False)
+        ProcessCollector(registry=self._registry)
+        self._registry.register(self)
+
+    def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """One request is over."""
+        key = (method, route, status)
+        self._requests[key] = self._requests.get(key, 0) + 1
+        if (histogram := self._seconds.get(route)) is None:
+            histogram = self._seconds[route] = [0.0] * (len(SECONDS) + 2)
+        histogram[bisect_left(SECONDS, seconds)] += 1
+        histogram[-1] += seconds
+
+    def count_records(self, model_id: str, version: str, records: int) -> None:
+        """A version has answered so many records."""
+        key = (model_id, version)
+        self._records[key] = self._records.get(key, 0) + records
+
+    def to_bytes(self) -> bytes:
+        """Everything as text."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """What the library's registry asks its collectors."""
+        requests = CounterMetricFamily(
+            "tauserve_requests", "Requests answered.", labels=("method", "route", "status")
+        )
+        for (method, route, status), count in self._requests.items():
+            requests.add_metric((method, route, str(status)), count)
+        seconds = HistogramMetricFamily(
+            "tauserve_request_seconds", "From a request's head to the end of its answer.", labels=("route",)
+        )
+        for route, histogram in self._seconds.items():
+            *counts, total = histogram
+            seconds.add_metric((route,), _cumulative(counts), total)
+        records = CounterMetricFamily("tauserve_records", "Records answered.", labels=("model_id", "version"))
+        for labels, count in self._records.items():
+            records.add_metric(labels, count)
+        loaded = GaugeMetricFamily("tauserve_loaded_versions", "Versions in memory.", self._count_loaded())
+        yield from (requests, seconds, records, loaded)
+
+
+def _cumulative(counts: list[float]) -> list[tuple[str, float]]:
+    buckets, so_far = [], 0.0
+    for end, count in zip((*map(str, SECONDS), "+Inf"), counts, strict=True):
+        so_far += count
+        buckets.append((end, so_far))
+    return buckets
