@@ -19,6 +19,7 @@ from pyfunc.errors import ModelError
 from pyfunc.model import HybridCausalModel
 from server.catalog import PASSING, Catalog, Ref, Refusal, Served, refusal_of
 from server.errors import LoadFailedError, NotReadyError, ServerError
+from server.memory import give_back
 from server.mirror import Mirror
 from server.versions import load_version, read_index
 
@@ -180,6 +181,7 @@ class Models:
     def _load(self, ref: Ref, pending: Future[Served]) -> None:
         started = time.perf_counter()
         outcome = self._attempt(ref)
+        give_back()
         with self._lock:
             if isinstance(outcome, HybridCausalModel):
                 entry = Served(ref, outcome, datetime.now(UTC).isoformat(timespec="milliseconds"))

@@ -26,7 +26,7 @@ from pyfunc.compile.linear import add_linear
 from pyfunc.compile.networks import add_regime_net, add_uncertainty_net
 
 # The oldest versions that hold every operator used here; onnxruntime 1.23 and later read them.
-OPSET, ML_OPSET, IR_VERSION = 21, 3, 10
+OPSET, ML_OPSET, IR_VERSION = 21, 5, 10
 
 
 @dataclass
@@ -61,9 +61,6 @@ def compile_graph(bundle: Bundle) -> bytes:
 
     Returns:
         The serialised ONNX model, the same bytes for the same bundle.
-
-    Raises:
-        UnsupportedModelError: more leaves than float32 can number.
     """
     builder = GraphBuilder()
     d = len(bundle.columns)

@@ -144,6 +144,22 @@ def test_compiling_twice_gives_the_same_bytes() -> None:
     assert compile_graph(bundle) == compile_graph(bundle)
 
 
+def test_trees_without_a_split() -> None:
+    """Beside trees that have some: the one leaf answers for every row."""
+    fitted = fit(CausalForestDML, 1, 1, **FOREST, min_impurity_decrease=0.7)
+    effect = fitted.bundle().effect
+    assert isinstance(effect, ForestEffect)
+    sizes = {len(tree.left) for forest in effect.forests for tree in forest.trees}
+    assert 1 in sizes
+    assert len(sizes) > 1
+    engine, _ = engine_of(fitted)
+    x = rows(300, seed=9)
+
+    expected = fitted.estimator.const_marginal_effect(fitted.scaler.transform(x))
+
+    assert_close(expected, engine.predict(x).effects, 1e-9)
+
+
 def test_rows_exactly_on_a_threshold_go_left() -> None:
     """Branch left when x <= threshold, in float64: a float32 comparison would send some rows right."""
     fitted = fit(CausalForestDML, 1, 1, **FOREST)
