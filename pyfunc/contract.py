@@ -31,6 +31,7 @@ from pyfunc.errors import IntegrityError, MalformedArtifactError, UnknownFormatE
 FORMAT_VERSION = 1
 FLAVOR = "hybrid_causal"
 MODEL_TYPE = "hybrid_causal_model"
+VERIFIED = "verified"
 LOADER_MODULE = "pyfunc.loader"
 
 INDEX_KEY = "mlflow/index.json"
@@ -100,6 +101,11 @@ def version_name(
 def version_prefix(model_id: str, version: str) -> str:
     """Key prefix of a version's files, with its final slash."""
     return f"mlflow/{model_id}/{version}/"
+
+
+def certificate_key(model_id: str, digest: str) -> str:
+    """Key of a certificate, which is named by its own sha256."""
+    return f"mlflow/{model_id}/certificates/{digest}.json"
 
 
 def parse_document(path: str, data: bytes) -> dict[str, Any]:
@@ -224,11 +230,17 @@ class RowState:
 
 @dataclass(frozen=True, slots=True)
 class PublishedVersion:
-    """A version readers may load: its manifest's digest and size, its certificate's digest if it has one."""
+    """A version readers may load: its manifest's digest and size, and its certificate if it has one.
+
+    `certificate` is the certificate's digest, which names its file; `certificate_status` is `verified` or
+    `unverified`; `certified_with` a digest over the libraries and the code that certified.
+    """
 
     manifest_sha256: str
     manifest_size: int
     certificate: str | None = None
+    certificate_status: str | None = None
+    certified_with: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,11 +291,15 @@ def _file_entry(raw: Mapping[str, object]) -> FileEntry:
 
 
 def _published(raw: Mapping[str, object]) -> PublishedVersion:
-    certificate = raw.get("certificate")
+    certificate, status, libraries = (
+        raw.get(name) for name in ("certificate", "certificate_status", "certified_with")
+    )
     return PublishedVersion(
         digest_field(raw["manifest_sha256"]),
         count_field(raw["manifest_size"]),
         None if certificate is None else digest_field(certificate),
+        None if status is None else text_field(status),
+        None if libraries is None else digest_field(libraries),
     )
 
 

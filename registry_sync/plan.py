@@ -10,6 +10,8 @@ the next index of it. The rules:
   until a later row is published or it is retired itself.
 - A bundle is read again only when its tag, size or path changed; a version that was refused is tried again
   only when the bundle or the converter changed.
+- A version whose certificate is due is compared with the trainer's libraries; where certificates are
+  required, a version that is not verified is withdrawn.
 - Equal inputs give an equal index, byte for byte (C9).
 """
 
@@ -22,6 +24,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from pyfunc.contract import (
+    VERIFIED,
     BundleStamp,
     Index,
     PublishedVersion,
@@ -34,6 +37,7 @@ from registry_sync.rows import READY, RETIRED, RegistryRow, RowFault, RowKey, st
 from registry_sync.store import ObjectStat
 
 ABSENT = "absent"
+UNPROVEN = "certificate_required"
 EXPIRED = "expired"
 
 
@@ -41,6 +45,7 @@ class Kind(StrEnum):
     """What is to be done with a row."""
 
     CONVERT = "convert"
+    CERTIFY = "certify"
     KEEP = "keep"
     LIST = "list"
     RETIRE = "retire"
@@ -72,11 +77,38 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True)
+class Proof:
+    """How versions are proven here.
+
+    `environment` is a digest over the trainer's libraries and the code that asks them, None where they are
+    not installed; `required` withholds every version that is not verified.
+    """
+
+    environment: str | None
+    required: bool = False
+
+    def is_due(self, entry: PublishedVersion) -> bool:
+        """Whether certifying the version now may tell something new."""
+        if entry.certificate is None:
+            return True
+        tried_elsewhere = self.environment not in (None, entry.certified_with)
+        return entry.certificate_status != VERIFIED and tried_elsewhere
+
+    def is_enough(self, entry: PublishedVersion) -> bool:
+        """Whether the version may be served."""
+        return not self.required or entry.certificate_status == VERIFIED
+
+    def refusal(self, version: str, code: Code) -> str:
+        """Name of a failed proof of this version: other libraries, or another demand, may do better."""
+        return sha256(f"{code.refusal(version)} {self.environment} {self.required}".encode())
+
+
+@dataclass(frozen=True, slots=True)
 class Action:
     """What is to be done with one row, and why.
 
-    `state` is how the row will be listed if a conversion adds nothing, None if it will not be. A `CONVERT`
-    carries the row and its bundle as listed.
+    `state` is how the row will be listed if a conversion adds nothing, None if it will not be. A `CONVERT` or
+    a `CERTIFY` carries the row and its bundle as listed.
     """
 
     kind: Kind
@@ -102,6 +134,7 @@ def plan_sync(
     code: Code,
     now: datetime,
     *,
+    proof: Proof | None = None,
     prune: bool = False,
     model_id: str | None = None,
 ) -> SyncPlan:
@@ -113,6 +146,7 @@ def plan_sync(
         index: what the mirror says now.
         code: digests of the code that would convert.
         now: the instant against which `ttl` counts.
+        proof: how versions are proven; None asks for no certificates.
         prune: withdraw published versions whose row is absent.
         model_id: the one model in question; other models' rows stay as they are.
     """
@@ -137,8 +171,8 @@ def plan_sync(
         else:
             served = index.models.get(row.model_id)
             published = served.versions if served else {}
-            actions.append(_ready(row, before, bundles.get(row.bundle_key), published, code))
-    return SyncPlan(index, tuple(actions))
+            actions.append(_ready(row, before, bundles.get(row.bundle_key), published, code, proof))
+    return SyncPlan(index, tuple(_withheld(action, index, proof) for action in actions))
 
 
 def _doubled(rows: Iterable[RegistryRow | RowFault]) -> frozenset[RowKey]:
@@ -195,26 +229,53 @@ def _ready(
     bundle: ObjectStat | None,
     published: Mapping[str, PublishedVersion],
     code: Code,
+    proof: Proof | None,
 ) -> Action:
     state = _state(row, before)
     stamp = state.bundle
     version = code.version(row, stamp.sha256) if stamp else None
     if bundle is None:
-        if version is not None and version == state.version and version in published:
-            return Action(Kind.KEEP, row.key, "published; its bundle is gone, which changes nothing", state)
-        missing = Reason("bundle_missing", f"{row.bundle_key}: expected the bundle, found none")
-        return _quarantine(row, before, missing)
+        is_published = version is not None and version == state.version and version in published
+        return _without_bundle(row, before, state, is_published=is_published)
     if stamp is None or version is None or (stamp.etag, stamp.size) != (bundle.etag, bundle.size):
         why = "bundle not read yet" if state.version is None else "bundle or its path changed"
         return Action(Kind.CONVERT, row.key, why, state, row, bundle)
     reason, refused = bundle_mismatch(row, stamp), None
-    if reason is None and version not in published and before and before.refused == code.refusal(version):
+    in_vain = {code.refusal(version), *([] if proof is None else [proof.refusal(version, code)])}
+    if reason is None and version not in published and before and before.refused in in_vain:
         reason, refused = before.reason, before.refused
     if reason is not None:
         return _quarantine(row, before, reason, refused)
-    if version in published:
-        return Action(Kind.KEEP, row.key, "published", replace(state, version=version))
-    return Action(Kind.CONVERT, row.key, "names or code changed", state, row, bundle)
+    if version not in published:
+        return Action(Kind.CONVERT, row.key, "names or code changed", state, row, bundle)
+    state = replace(state, version=version)
+    if proof is not None and proof.is_due(published[version]):
+        return Action(Kind.CERTIFY, row.key, "published, its certificate is due", state, row, bundle)
+    return Action(Kind.KEEP, row.key, "published", state)
+
+
+def _without_bundle(
+    row: RegistryRow, before: RowState | None, state: RowState, *, is_published: bool
+) -> Action:
+    if is_published:
+        return Action(Kind.KEEP, row.key, "published; its bundle is gone, which changes nothing", state)
+    return _quarantine(
+        row, before, Reason("bundle_missing", f"{row.bundle_key}: expected the bundle, found none")
+    )
+
+
+def _withheld(action: Action, index: Index, proof: Proof | None) -> Action:
+    """The action, unless it would leave a version standing that is not proven as required."""
+    state = action.state
+    model = index.models.get(state.model_id) if state else None
+    entry = model.versions.get(state.version or "") if model and state else None
+    if proof is None or state is None or entry is None or proof.is_enough(entry):
+        return action
+    if action.kind in (Kind.CONVERT, Kind.CERTIFY):
+        return action
+    reason = Reason(UNPROVEN, "a certificate is required, and this version's is not `verified`")
+    withheld = replace(state, version=None, reason=reason)
+    return Action(Kind.QUARANTINE, action.key, reason.message, withheld)
 
 
 def bundle_mismatch(row: RegistryRow, found: BundleStamp) -> Reason | None:

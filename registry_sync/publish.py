@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pyfunc.certificate.verdict import Status
 from pyfunc.contract import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
+    SERVED_FILES,
     BundleStamp,
     Manifest,
     PublishedVersion,
     Reason,
+    certificate_key,
     check_bytes,
     sha256,
     version_prefix,
 )
 from pyfunc.errors import ArtifactError, IntegrityError, ModelError
+from registry_sync.certify import Certifier
 from registry_sync.convert import Converter
 from registry_sync.errors import (
     ConflictError,
@@ -33,7 +37,7 @@ from registry_sync.errors import (
     SyncError,
     UnavailableError,
 )
-from registry_sync.plan import Code, bundle_mismatch
+from registry_sync.plan import UNPROVEN, Code, Proof, bundle_mismatch
 from registry_sync.rows import RegistryRow
 from registry_sync.settle import Converted, Outcome, Refused
 from registry_sync.store import ArtifactStore, ObjectStat, StoredObject
@@ -50,6 +54,15 @@ class Publisher:
     store: ArtifactStore
     converter: Converter
     code: Code
+    certifier: Certifier | None = None
+    is_certificate_required: bool = False
+
+    @property
+    def proof(self) -> Proof | None:
+        """How versions are proven; None where nothing certifies them."""
+        if self.certifier is None:
+            return None
+        return Proof(self.certifier.environment, self.is_certificate_required)
 
     def publish(
         self, row: RegistryRow, bundle: ObjectStat, published: Mapping[str, PublishedVersion]
@@ -78,34 +91,91 @@ class Publisher:
             return Refused(mismatch, stamp)
         version = self.code.version(row, stamp.sha256)
         entry = published.get(version) or self._complete(version_prefix(row.model_id, version))
-        if entry is None:
-            try:
+        try:
+            if entry is None:
                 entry = self._convert(row, version, data)
-            except _RefusedError as exc:
-                retry_in_vain = self.code.refusal(version) if exc.final else None
-                return Refused(exc.reason, stamp, retry_in_vain)
+            entry = self._certified(row, version, data, entry)
+        except _RefusedError as exc:
+            return Refused(exc.reason, stamp, exc.in_vain, exc.disproved)
         return Converted(version, entry, stamp)
+
+    def _certified(
+        self, row: RegistryRow, version: str, data: bytes, entry: PublishedVersion
+    ) -> PublishedVersion:
+        """The version with its certificate, made of what is stored of it, if one is due."""
+        certifier, proof = self.certifier, self.proof
+        if certifier is None or proof is None or not proof.is_due(entry):
+            return entry
+        in_vain = proof.refusal(version, self.code)
+        prefix = version_prefix(row.model_id, version)
+        try:
+            certificate = certifier.certify(data, self._served(prefix, entry), version)
+        except ModelError as exc:
+            raise _RefusedError(Reason(exc.code, str(exc)), in_vain, version) from exc
+        except (SyncError, OSError, MemoryError):
+            raise
+        except Exception as exc:
+            message = f"{type(exc).__name__} in the certifier: {exc}; this is a bug, please report it"
+            raise _RefusedError(Reason("certifier_failed", message)) from exc
+        digest = sha256(certificate.document)
+        self._write(certificate_key(row.model_id, digest), certificate.document)
+        if certificate.status is Status.FAILED:
+            raise _RefusedError(Reason("parity_failed", certificate.reason), in_vain, version)
+        proven = replace(
+            entry,
+            certificate=digest,
+            certificate_status=certificate.status.value,
+            certified_with=certifier.environment,
+        )
+        if not proof.is_enough(proven):
+            reason = Reason(UNPROVEN, f"a certificate is required, this is unverified: {certificate.reason}")
+            raise _RefusedError(reason, in_vain, version)
+        return proven
+
+    def _served(self, prefix: str, entry: PublishedVersion) -> dict[str, bytes]:
+        """The stored files a server would read, checked against the manifest (C3).
+
+        Raises:
+            UnavailableError: one is missing.
+            ArtifactError: one is another than was published.
+        """
+        try:
+            listing = self.store.read(prefix + MANIFEST, max_bytes=entry.manifest_size).data
+            check_bytes(MANIFEST, listing, digest=entry.manifest_sha256, size=entry.manifest_size)
+            files = {}
+            for path in SERVED_FILES:
+                promised = Manifest.from_bytes(listing).entry(path)
+                data = self.store.read(prefix + path, max_bytes=promised.size).data
+                check_bytes(path, data, digest=promised.sha256, size=promised.size)
+                files[path] = data
+        except (ObjectMissingError, ObjectTooLargeError) as exc:
+            raise UnavailableError(
+                f"{self.store.name}/{prefix}: expected a published version: {exc}"
+            ) from exc
+        return files
 
     def _convert(self, row: RegistryRow, version: str, data: bytes) -> PublishedVersion:
         with tempfile.TemporaryDirectory(prefix="tauserve-") as name:
             folder = Path(name)
-            manifest = self._run_converter(row, data, folder)
+            if self.certifier is not None:
+                self.certifier.prepare()
+            manifest = self._run_converter(row, data, folder, in_vain=self.code.refusal(version))
             files = _files(folder, manifest)
             return self._upload(version_prefix(row.model_id, version), manifest, files)
 
-    def _run_converter(self, row: RegistryRow, data: bytes, folder: Path) -> Manifest:
+    def _run_converter(self, row: RegistryRow, data: bytes, folder: Path, *, in_vain: str) -> Manifest:
         try:
             return self.converter(
                 data, folder, treatment_names=row.treatment_names, outcome_names=row.outcome_names
             )
         except ModelError as exc:
-            raise _RefusedError(Reason(exc.code, str(exc)), final=True) from exc
+            raise _RefusedError(Reason(exc.code, str(exc)), in_vain) from exc
         except (SyncError, OSError, MemoryError):
             raise
         except Exception as exc:
             # A bundle nobody foresaw must not keep its neighbours from being published.
             message = f"{type(exc).__name__} in the converter: {exc}; this is a bug, please report it"
-            raise _RefusedError(Reason("converter_failed", message), final=False) from exc
+            raise _RefusedError(Reason("converter_failed", message)) from exc
 
     def _upload(
         self, prefix: str, manifest: Manifest, files: Iterator[tuple[str, bytes]]
@@ -159,10 +229,10 @@ class Publisher:
 
 
 class _RefusedError(Exception):
-    """`final`: the same bundle and the same converter would refuse again."""
+    """As `settle.Refused`; `in_vain` is what it calls `refused`."""
 
-    def __init__(self, reason: Reason, *, final: bool) -> None:
-        self.reason, self.final = reason, final
+    def __init__(self, reason: Reason, in_vain: str | None = None, disproved: str | None = None) -> None:
+        self.reason, self.in_vain, self.disproved = reason, in_vain, disproved
         super().__init__(reason.message)
 
 

@@ -1,4 +1,4 @@
-"""What the environment says: the places, and which pipeline execution this is. Read once, at the edge."""
+"""What the environment says: which pipeline execution this is, what is demanded. Read once, at the edge."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from registry_sync.errors import ConfigurationError
 
 STEP_FUNCTIONS = "step-functions"
 STANDALONE = "standalone"
+REQUIRE_CERTIFICATE = "TAUSERVE_REQUIRE_CERTIFICATE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +40,15 @@ class Execution:
         if self.mode == STANDALONE:
             return {"mode": self.mode}
         return {"mode": self.mode, "execution_id": self.execution_id, "start_time": self.start_time}
+
+
+def is_certificate_required(environ: Mapping[str, str]) -> bool:
+    """Whether only verified versions may be served (`TAUSERVE_REQUIRE_CERTIFICATE`, by default not).
+
+    Raises:
+        ConfigurationError: neither 0 nor 1.
+    """
+    value = environ.get(REQUIRE_CERTIFICATE) or "0"
+    if value not in ("0", "1"):
+        raise ConfigurationError(f"{REQUIRE_CERTIFICATE}: expected 0 or 1, found {value!r}")
+    return value == "1"

@@ -26,11 +26,16 @@ class Converted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A row's bundle became no version; `refused` is set where trying the same again is in vain."""
+    """A row's bundle became no version; `refused` is set where trying the same again is in vain.
+
+    `disproved` names the version if there is one, but one that must not be served: if the row holds it, it
+    lets it go.
+    """
 
     reason: Reason
     bundle: BundleStamp | None = None
     refused: str | None = None
+    disproved: str | None = None
 
 
 Outcome = Converted | Refused
@@ -49,7 +54,7 @@ def settle(plan: SyncPlan, outcomes: Mapping[RowKey, Outcome]) -> Index:
         if state is None:
             continue
         if isinstance(outcome, Converted):
-            known.setdefault(state.model_id, {}).setdefault(outcome.version, outcome.entry)
+            known.setdefault(state.model_id, {})[outcome.version] = outcome.entry
         states.append(state if outcome is None else _listed_after(state, outcome))
     before = _by_model(plan.index.rows)
     models = {}
@@ -63,8 +68,9 @@ def settle(plan: SyncPlan, outcomes: Mapping[RowKey, Outcome]) -> Index:
 def _listed_after(state: RowState, outcome: Outcome) -> RowState:
     if isinstance(outcome, Converted):
         return replace(state, version=outcome.version, bundle=outcome.bundle, reason=None, refused=None)
+    version = None if outcome.disproved == state.version else state.version
     bundle = outcome.bundle or state.bundle
-    return replace(state, bundle=bundle, reason=outcome.reason, refused=outcome.refused)
+    return replace(state, version=version, bundle=bundle, reason=outcome.reason, refused=outcome.refused)
 
 
 def _model(

@@ -21,7 +21,7 @@ from registry_sync.errors import (
     IndexContendedError,
     ObjectMissingError,
 )
-from registry_sync.plan import Kind, SyncPlan, plan_sync
+from registry_sync.plan import Action, Kind, SyncPlan, plan_sync
 from registry_sync.progress import Progress
 from registry_sync.publish import Publisher
 from registry_sync.rows import READY, RegistryRow, RowFault, RowKey, parse_row
@@ -89,6 +89,7 @@ def take_stock(sides: Sides, scope: Scope) -> tuple[StoredObject | None, SyncPla
         index,
         sides.publisher.code,
         sides.now(),
+        proof=sides.publisher.proof,
         prune=scope.prune,
         model_id=scope.model_id,
     )
@@ -136,7 +137,7 @@ def _convert(
     progress: Progress,
 ) -> dict[RowKey, Outcome]:
     versions = {name: dict(model.versions) for name, model in plan.index.models.items()}
-    todo = [action for action in plan.actions if action.kind is Kind.CONVERT]
+    todo = [action for action in plan.actions if action.kind in (Kind.CONVERT, Kind.CERTIFY)]
     outcomes: dict[RowKey, Outcome] = {}
     for action in progress.track(todo, "converting"):
         if action.row is None or action.bundle is None:
@@ -145,7 +146,7 @@ def _convert(
         outcome = memory.outcomes.get((action.row, action.bundle))
         if outcome is None:
             outcome = publisher.publish(action.row, action.bundle, published)
-            _tell(progress, action.row, outcome)
+            _tell(progress, action, outcome)
         memory.outcomes[action.row, action.bundle] = outcomes[action.key] = outcome
         if isinstance(outcome, Converted) and outcome.version not in published:
             memory.made.add((action.row.model_id, outcome.version))
@@ -153,16 +154,22 @@ def _convert(
     return outcomes
 
 
-def _tell(progress: Progress, row: RegistryRow, outcome: Outcome) -> None:
+def _tell(progress: Progress, action: Action, outcome: Outcome) -> None:
+    model_id, created_at = action.key
     if isinstance(outcome, Converted):
+        event = "version.written" if action.kind is Kind.CONVERT else "version.certified"
         progress.event(
-            "version.written", model_id=row.model_id, created_at=row.created_at, version=outcome.version
+            event,
+            model_id=model_id,
+            created_at=created_at,
+            version=outcome.version,
+            certificate=outcome.entry.certificate_status,
         )
     else:
         progress.event(
             "row.quarantined",
-            model_id=row.model_id,
-            created_at=row.created_at,
+            model_id=model_id,
+            created_at=created_at,
             code=outcome.reason.code,
             message=outcome.reason.message,
         )

@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -15,6 +16,7 @@ from typing import NoReturn
 
 from pyfunc.places import Bucket, Places
 from registry_sync import exits
+from registry_sync.certify import Certifier, LibraryCertifier
 from registry_sync.connect import open_source, open_store
 from registry_sync.convert import Converter, convert_bundle, installed_code
 from registry_sync.plan import Kind
@@ -31,7 +33,7 @@ from registry_sync.report import (
     to_json,
 )
 from registry_sync.rows import READY
-from registry_sync.settings import Execution
+from registry_sync.settings import Execution, is_certificate_required
 from registry_sync.sync import Scope, Sides, run_sync, take_stock
 
 
@@ -44,12 +46,18 @@ class _Parser(argparse.ArgumentParser):
         self.exit(exits.CONFIGURATION, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
-def main(argv: Sequence[str] | None = None, *, converter: Converter = convert_bundle) -> int:
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    converter: Converter = convert_bundle,
+    certifier_of: Callable[[], Certifier | None] = LibraryCertifier,
+) -> int:
     """Run the command and return its exit code.
 
     Args:
         argv: the arguments, by default the process's.
         converter: makes artifacts of bundles.
+        certifier_of: makes what proves them; what gives None asks for no proof.
     """
     arguments = _parser().parse_args(argv)
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -57,7 +65,10 @@ def main(argv: Sequence[str] | None = None, *, converter: Converter = convert_bu
     try:
         if arguments.command == "register":
             return _register(arguments, os.environ)
-        return _sync(arguments, os.environ, converter)
+        with ExitStack() as stack:
+            if (certifier := certifier_of()) is not None:
+                stack.callback(certifier.close)
+            return _sync(arguments, os.environ, converter, certifier)
     except Exception as error:
         return _fail(arguments, error)
     except _Stop as stop:
@@ -65,10 +76,18 @@ def main(argv: Sequence[str] | None = None, *, converter: Converter = convert_bu
         return exits.STOPPED
 
 
-def _sync(arguments: argparse.Namespace, environ: Mapping[str, str], converter: Converter) -> int:
+def _sync(
+    arguments: argparse.Namespace,
+    environ: Mapping[str, str],
+    converter: Converter,
+    certifier: Certifier | None,
+) -> int:
     execution, progress = Execution.from_environ(environ), choose_progress()
     places = Places.from_environ(environ)
-    publisher = Publisher(open_store(places.artifacts), converter, installed_code())
+    required = is_certificate_required(environ)
+    publisher = Publisher(
+        open_store(places.artifacts), converter, installed_code(), certifier, is_certificate_required=required
+    )
     sides = Sides(open_source(places.registry), publisher, _bucket(places), lambda: datetime.now(UTC))
     scope = Scope(arguments.model_id, arguments.prune)
     progress.event("sync.started", registry=sides.source.name, store=sides.store.name, **execution.document())

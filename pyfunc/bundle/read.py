@@ -44,6 +44,18 @@ def read_bundle(data: bytes) -> Bundle:
 
 
 def _read(data: bytes) -> Bundle:
+    return interpret(*read_root(data))
+
+
+def read_root(data: bytes) -> tuple[object, Budget]:
+    """Read a bundle's pickle into containers, recorders and numbers, of which nobody has made sense yet.
+
+    Returns:
+        The root, and what is left of the budget.
+
+    Raises:
+        BundleError: as `read_bundle`.
+    """
     budget = Budget()
     cursor = Cursor(unwrap(data))
     try:
@@ -55,7 +67,7 @@ def _read(data: bytes) -> Bundle:
         raise UnsupportedModelError("estimator", found=found, supported=SUPPORTED) from exc
     if cursor.left:
         raise MalformedBundleError(f"{cursor.left} bytes follow the pickle's end")
-    return interpret(root, budget)
+    return root, budget
 
 
 def interpret(root: object, budget: Budget) -> Bundle:

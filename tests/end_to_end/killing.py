@@ -21,6 +21,7 @@ import botocore.httpsession
 
 import pyfunc.artifact  # noqa: F401 - so that no fork has to import mlflow
 from registry_sync.task import main
+from tests.registry_sync.cheap import CheapCertifier
 
 DISK_CALLS = ("replace", "rename", "link", "unlink", "mkdir", "fsync")
 
@@ -88,7 +89,7 @@ def _child(request: dict[str, Any]) -> None:
         _arm_disk(countdown)
     elif request["kind"] in {"call", "reply"}:
         _arm_calls(countdown, after=request["kind"] == "reply")
-    os._exit(main([]))
+    os._exit(main([], certifier_of=CheapCertifier))
 
 
 def serve() -> None:

@@ -1,4 +1,4 @@
-"""A converter that takes no time: every file of the format, made of the bundle's bytes. And a task around it.
+"""A converter and a certifier that take no time, made of the bundle's bytes, and a task around them.
 
     python -m tests.registry_sync.cheap ...
 
@@ -9,11 +9,21 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pyfunc.contract import MANIFEST, MLFLOW_FILES, SERVED_FILES, FileEntry, Manifest
+from pyfunc.certificate.verdict import Certificate, Status
+from pyfunc.contract import (
+    MANIFEST,
+    MLFLOW_FILES,
+    SERVED_FILES,
+    FileEntry,
+    Manifest,
+    canonical_json,
+    sha256,
+)
 from pyfunc.errors import MalformedBundleError
+from registry_sync.certify import LibraryCertifier
 from registry_sync.task import main
 
 BROKEN, CRASHING, BUGGY, SLOW, BIG = b"broken", b"crashing", b"buggy", b"slow", b"big"
@@ -49,5 +59,25 @@ def cheap_converter(
     return manifest
 
 
+class CheapCertifier:
+    """Verifies everything, in the environment that the real certifier would have."""
+
+    def __init__(self) -> None:
+        self.environment = LibraryCertifier().environment
+
+    def prepare(self) -> None:
+        """Nothing to prepare."""
+
+    def certify(self, bundle: bytes, files: Mapping[str, bytes], version: str) -> Certificate:
+        """Write down what was certified."""
+        facts = {path: sha256(data) for path, data in files.items()}
+        return Certificate(
+            Status.VERIFIED, "", canonical_json({"bundle": sha256(bundle), "version": version, **facts})
+        )
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
 if __name__ == "__main__":
-    sys.exit(main(converter=cheap_converter))
+    sys.exit(main(converter=cheap_converter, certifier_of=CheapCertifier))
