@@ -172,7 +172,7 @@ def plan_sync(
             served = index.models.get(row.model_id)
             published = served.versions if served else {}
             actions.append(_ready(row, before, bundles.get(row.bundle_key), published, code, proof))
-    return SyncPlan(index, tuple(_withheld(action, index, proof) for action in actions))
+    return SyncPlan(index, tuple(_withheld(action, index, code, proof) for action in actions))
 
 
 def _doubled(rows: Iterable[RegistryRow | RowFault]) -> frozenset[RowKey]:
@@ -264,18 +264,23 @@ def _without_bundle(
     )
 
 
-def _withheld(action: Action, index: Index, proof: Proof | None) -> Action:
+def _withheld(action: Action, index: Index, code: Code, proof: Proof | None) -> Action:
     """The action, unless it would leave a version standing that is not proven as required."""
     state = action.state
     model = index.models.get(state.model_id) if state else None
     entry = model.versions.get(state.version or "") if model and state else None
     if proof is None or state is None or entry is None or proof.is_enough(entry):
         return action
+    why = "a certificate is required, and this version's is not `verified`"
     if action.kind in (Kind.CONVERT, Kind.CERTIFY):
         return action
-    reason = Reason(UNPROVEN, "a certificate is required, and this version's is not `verified`")
-    withheld = replace(state, version=None, reason=reason)
-    return Action(Kind.QUARANTINE, action.key, reason.message, withheld)
+    if action.kind is Kind.ABSENT:
+        return Action(Kind.PRUNE, action.key, why, None)
+    if state.status != READY:
+        return Action(Kind.LIST, action.key, why, replace(state, version=None))
+    in_vain = proof.refusal(state.version or "", code)
+    withheld = replace(state, version=None, reason=Reason(UNPROVEN, why), refused=in_vain)
+    return Action(Kind.QUARANTINE, action.key, why, withheld)
 
 
 def bundle_mismatch(row: RegistryRow, found: BundleStamp) -> Reason | None:

@@ -107,9 +107,9 @@ class Publisher:
         if certifier is None or proof is None or not proof.is_due(entry):
             return entry
         in_vain = proof.refusal(version, self.code)
-        prefix = version_prefix(row.model_id, version)
+        files = self._served(version_prefix(row.model_id, version), entry)
         try:
-            certificate = certifier.certify(data, self._served(prefix, entry), version)
+            certificate = certifier.certify(data, files, version)
         except ModelError as exc:
             raise _RefusedError(Reason(exc.code, str(exc)), in_vain, version) from exc
         except (SyncError, OSError, MemoryError):
@@ -133,12 +133,7 @@ class Publisher:
         return proven
 
     def _served(self, prefix: str, entry: PublishedVersion) -> dict[str, bytes]:
-        """The stored files a server would read, checked against the manifest (C3).
-
-        Raises:
-            UnavailableError: one is missing.
-            ArtifactError: one is another than was published.
-        """
+        """The stored files a server would read, checked as it does (C3)."""
         try:
             listing = self.store.read(prefix + MANIFEST, max_bytes=entry.manifest_size).data
             check_bytes(MANIFEST, listing, digest=entry.manifest_sha256, size=entry.manifest_size)
@@ -148,10 +143,9 @@ class Publisher:
                 data = self.store.read(prefix + path, max_bytes=promised.size).data
                 check_bytes(path, data, digest=promised.sha256, size=promised.size)
                 files[path] = data
-        except (ObjectMissingError, ObjectTooLargeError) as exc:
-            raise UnavailableError(
-                f"{self.store.name}/{prefix}: expected a published version: {exc}"
-            ) from exc
+        except (ObjectMissingError, ObjectTooLargeError, ArtifactError) as exc:
+            message = f"{prefix}: expected the version as it was published: {exc}"
+            raise _RefusedError(Reason("version_damaged", message)) from exc
         return files
 
     def _convert(self, row: RegistryRow, version: str, data: bytes) -> PublishedVersion:

@@ -77,15 +77,15 @@ def certify(bundle: bytes, files: Mapping[str, bytes], libraries: Libraries, *, 
     facts["outputs"] = outputs
     facts["recorded"] = {
         "x": rows.x[:MAX_RECORDED].tolist(),
-        "compiled": {name: values[:MAX_RECORDED].tolist() for name, values in compiled.items()},
-        "reference": {name: reference.answers[name][:MAX_RECORDED].tolist() for name in compiled},
+        "compiled": {name: _numbers(values[:MAX_RECORDED]) for name, values in compiled.items()},
+        "reference": {name: _numbers(reference.answers[name][:MAX_RECORDED]) for name in compiled},
     }
     failed = {name: found for name, found in outputs.items() if not found["within"]}
     for name, found in failed.items():
         found["x"] = rows.x[found["row"]].tolist()
         reason = (
             f"{name}: expected {found['reference']!r}, as the trainer's libraries answer, "
-            f"within {found['tolerance']:g}, found {found['compiled']!r} "
+            f"within {found['tolerance']!r}, found {found['compiled']!r} "
             f"in row {found['row']} ({_kind(rows, found['row'])})"
         )
         return _certificate(Status.FAILED, reason, facts)
@@ -155,6 +155,13 @@ def _compare(name: str, expected: AnyArray, found: AnyArray) -> dict[str, Any]:
         "compiled": _number(found[worst]),
         "within": bool(used[worst] <= 1.0),
     }
+
+
+def _numbers(values: AnyArray) -> list[object]:
+    """An array as JSON has it."""
+    if values.ndim > 1:
+        return [_numbers(row) for row in values]
+    return [_number(value) for value in values]
 
 
 def _number(value: float) -> float | str:

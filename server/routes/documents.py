@@ -64,6 +64,13 @@ class Feature(BaseModel):
     levels: list[str] | None = None
 
 
+class Certificate(BaseModel):
+    """The proof that a version answers as the trainer's libraries do, kept in the mirror under its digest."""
+
+    status: str = Field(examples=["verified", "unverified"])
+    sha256: str
+
+
 class ModelInfo(BaseModel):
     """What one version takes and answers."""
 
@@ -82,7 +89,7 @@ class ModelInfo(BaseModel):
     status: str
     version: str
     source: dict[str, Any]
-    certificate: str | None
+    certificate: Certificate | None
 
 
 class Interval(BaseModel):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request, Response
 
-from pyfunc.contract import MODEL_TYPE, RowState
+from pyfunc.contract import MODEL_TYPE, PublishedVersion, RowState
 from pyfunc.features import FeatureSchema
 from pyfunc.model import HybridCausalModel
 from server.catalog import READY, Catalog, RowView, Served
@@ -91,8 +91,15 @@ def _info(entry: Served, catalog: Catalog) -> dict[str, object]:
         "status": READY,
         "version": ref.version,
         "source": _source(model, catalog.source_row(ref)),
-        "certificate": catalog.published(ref).certificate,
+        "certificate": _certificate(catalog.published(ref)),
     }
+
+
+def _certificate(published: PublishedVersion) -> dict[str, object] | None:
+    """Whether the version was compared with the trainer's libraries, and the digest that names the proof."""
+    if published.certificate is None:
+        return None
+    return {"status": published.certificate_status, "sha256": published.certificate}
 
 
 def _features(model: HybridCausalModel) -> list[Mapping[str, object]]:

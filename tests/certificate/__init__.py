@@ -1,0 +1,1 @@
+"""The parity certificate, with the real libraries in a real child process."""
