@@ -3,7 +3,8 @@
 #     docker build --target server -t tauserve-server .
 #     docker build --target sync   -t tauserve-sync .
 #
-# The server's holds no torch, econml, scikit-learn, pandas, scipy or mlflow; the sync's no torch and no econml.
+# The server's holds no torch, econml, scikit-learn, pandas, scipy or mlflow; the sync's no torch and no econml, so
+# what it publishes is `unverified` until a sync with the trainer's libraries has certified it.
 
 FROM python:3.11-slim-bookworm AS base
 ENV PYTHONUNBUFFERED=1 \
