@@ -50,19 +50,6 @@ class Prediction:
         regime: IntArray = self.regime_probabilities.argmax(axis=1)
         return regime
 
-    def rows(self, start: int, stop: int) -> Prediction:
-        """The answers of rows start to stop - 1."""
-        part = slice(start, stop)
-        regimes, uncertainty = self.regime_probabilities, self.uncertainty
-        return Prediction(
-            self.effects[part],
-            None if regimes is None else regimes[part],
-            None if uncertainty is None else uncertainty[part],
-            None if self.standard_error is None else self.standard_error[part],
-            None if self.lower is None else self.lower[part],
-            None if self.upper is None else self.upper[part],
-        )
-
 
 def join(parts: Sequence[Prediction]) -> Prediction:
     """The answers of consecutive blocks of rows as one; all blocks have the same parts."""

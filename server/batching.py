@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyfunc.answer import FloatArray, Prediction
+from pyfunc.answer import FloatArray
 from pyfunc.model import HybridCausalModel
 from pyfunc.query import EffectQuery
+from server.codecs import Lists
 
 MAX_BATCH = 64
 """Requests asked at once: beyond it nothing is gained, and the event loop is kept too long."""
@@ -24,7 +25,7 @@ MAX_BATCH = 64
 @dataclass(slots=True)
 class _Waiting:
     x: FloatArray
-    answer: asyncio.Future[Prediction]
+    answer: asyncio.Future[tuple[Lists, int]]
 
 
 class Batcher:
@@ -34,8 +35,11 @@ class Batcher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._groups: dict[tuple[int, EffectQuery], tuple[HybridCausalModel, list[_Waiting]]] = {}
 
-    async def predict(self, model: HybridCausalModel, x: FloatArray, query: EffectQuery) -> Prediction:
-        """As `model.predict`, together with whoever asks the same question of it now.
+    async def predict(self, model: HybridCausalModel, x: FloatArray, query: EffectQuery) -> tuple[Lists, int]:
+        """Ask, together with whoever asks the same question of the model now.
+
+        Returns:
+            The answers to all of them, and the row where these begin.
 
         Raises:
             ModelError: as `model.predict`, for these rows alone.
@@ -61,7 +65,7 @@ class Batcher:
 def _answer(model: HybridCausalModel, query: EffectQuery, waiting: Sequence[_Waiting]) -> None:
     x = waiting[0].x if len(waiting) == 1 else np.concatenate([one.x for one in waiting])
     try:
-        prediction = model.predict(x, query)
+        lists = Lists.of(model.predict(x, query))
     except Exception as exc:
         if len(waiting) > 1:  # somebody's row is to blame: everyone alone
             for one in waiting:
@@ -71,7 +75,6 @@ def _answer(model: HybridCausalModel, query: EffectQuery, waiting: Sequence[_Wai
         return
     start = 0
     for one in waiting:
-        stop = start + len(one.x)
         if not one.answer.cancelled():
-            one.answer.set_result(prediction if len(waiting) == 1 else prediction.rows(start, stop))
-        start = stop
+            one.answer.set_result((lists, start))
+        start += len(one.x)

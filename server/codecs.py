@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import jiter
-import numpy as np
 import orjson
 
-from pyfunc.answer import FloatArray, Prediction
+from pyfunc.answer import Prediction
 from pyfunc.contract import MODEL_TYPE
 from pyfunc.errors import RowShapeError
 from pyfunc.features import Encoded
@@ -97,38 +96,73 @@ def parse_predict(body: bytes, *, max_rows: int) -> PredictRequest:
     return PredictRequest(records, params)
 
 
-def encode_answer(
-    model: HybridCausalModel, query: EffectQuery, encoded: Encoded, prediction: Prediction
-) -> bytes:
-    """Write an answer; parts that do not apply are left out.
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """A prediction as JSON takes it, n entries each: made once for all who asked together.
 
-    Effects are (n, k) inside and take their documented shape here: k = 1 is n numbers, else n = 1 is k
+    effects, standard_error, lower, upper: n lists of k; regime_probabilities: n lists of r.
+    """
+
+    effects: list[list[float]]
+    regime_probabilities: list[list[float]] | None
+    dominant_regime: list[int] | None
+    uncertainty: list[float] | None
+    standard_error: list[list[float]] | None
+    lower: list[list[float]] | None
+    upper: list[list[float]] | None
+
+    @classmethod
+    def of(cls, prediction: Prediction) -> Self:
+        """All rows of a prediction."""
+        return cls(
+            prediction.effects.tolist(),
+            *(
+                None if values is None else values.tolist()
+                for values in (
+                    prediction.regime_probabilities,
+                    prediction.dominant_regime,
+                    prediction.uncertainty,
+                    prediction.standard_error,
+                    prediction.lower,
+                    prediction.upper,
+                )
+            ),
+        )
+
+
+def encode_answer(
+    model: HybridCausalModel, query: EffectQuery, encoded: Encoded, lists: Lists, start: int = 0
+) -> bytes:
+    """Write the answer to the records that stand from row `start` on; parts that do not apply are left out.
+
+    Effects are n lists of k inside and take their documented shape here: k = 1 is n numbers, else n = 1 is k
     numbers, else n lists of k.
     """
-    n, k = prediction.effects.shape
+    n = len(encoded.x)
+    part = slice(start, start + n)
     answer: dict[str, object] = {
-        "causal_effects": _shaped(prediction.effects),
+        "causal_effects": _shaped(lists.effects[part]),
         "model_type": MODEL_TYPE,
         "n_samples": n,
         "n_features": len(model.schema.columns),
     }
-    if prediction.regime_probabilities is not None:
-        answer["regime_probabilities"] = np.ascontiguousarray(prediction.regime_probabilities)
-        answer["dominant_regime"] = prediction.dominant_regime
-    if prediction.uncertainty is not None:
-        answer["uncertainty"] = np.ascontiguousarray(prediction.uncertainty)
-    if k > 1:
+    if lists.regime_probabilities is not None and lists.dominant_regime is not None:
+        answer["regime_probabilities"] = lists.regime_probabilities[part]
+        answer["dominant_regime"] = lists.dominant_regime[part]
+    if lists.uncertainty is not None:
+        answer["uncertainty"] = lists.uncertainty[part]
+    if len(lists.effects[start]) > 1:
         answer["effect_names"] = model.effect_names if query.contrast is None else model.outcome_names
-    if prediction.lower is not None and prediction.upper is not None:
-        answer["effect_interval"] = {"lower": _shaped(prediction.lower), "upper": _shaped(prediction.upper)}
-    if prediction.standard_error is not None:
-        answer["standard_error"] = _shaped(prediction.standard_error)
+    if lists.lower is not None and lists.upper is not None:
+        answer["effect_interval"] = {"lower": _shaped(lists.lower[part]), "upper": _shaped(lists.upper[part])}
+    if lists.standard_error is not None:
+        answer["standard_error"] = _shaped(lists.standard_error[part])
     if any(encoded.imputed):
         answer["imputed_features"] = encoded.imputed
-    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(answer)
 
 
-def _shaped(values: FloatArray) -> FloatArray:
-    n, k = values.shape
-    flat = values.reshape(-1) if k == 1 or n == 1 else values
-    return np.ascontiguousarray(flat)
+def _shaped(values: list[list[float]]) -> list[float] | list[list[float]]:
+    if len(values) == 1:
+        return values[0]
+    return [row[0] for row in values] if len(values[0]) == 1 else values

@@ -48,8 +48,8 @@ class FastPath:
         context.facts.update(model_id=ref.model_id, version=ref.version)
         body = await _read(receive)
         question = read_question(entry.model, body, scope["query_string"], self._policy)
-        prediction = await self._batcher.predict(entry.model, question.encoded.x, question.query)
-        answer = write_answer(entry.model, question, prediction)
+        lists, start = await self._batcher.predict(entry.model, question.encoded.x, question.query)
+        answer = write_answer(entry.model, question, lists, start)
         context.facts["rows"] = answer.rows
         headers = [
             (b"content-type", _PLAIN_TYPE),

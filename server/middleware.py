@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -61,11 +61,11 @@ class RequestMiddleware:
         started = time.perf_counter()
         context = scope[_CONTEXT] = RequestContext(_request_id(scope["headers"]))
 
-        async def send_marked(message: Message) -> None:
+        def send_marked(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 context.status = message["status"]
                 message["headers"] = [*message["headers"], (_REQUEST_ID_HEADER, context.request_id)]
-            await send(message)
+            return send(message)
 
         try:
             await self._app(scope, receive, send_marked)

@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
-from pyfunc.answer import Prediction
 from pyfunc.errors import OptionError
 from pyfunc.features import Encoded, MissingPolicy
 from pyfunc.model import HybridCausalModel
 from pyfunc.query import POINT, EffectQuery, effect_query
-from server.codecs import encode_answer, parse_json, parse_predict
+from server.codecs import Lists, encode_answer, parse_json, parse_predict
 from server.errors import InvalidJsonError
 
 OPTIONS = ("confidence", "missing", "treatment_from", "treatment_to")
@@ -54,7 +53,7 @@ def predict(model: HybridCausalModel, body: bytes, query_string: bytes, policy: 
         ServerError, ModelError: as `read_question`.
     """
     question = read_question(model, body, query_string, policy)
-    return write_answer(model, question, model.predict(question.encoded.x, question.query))
+    return write_answer(model, question, Lists.of(model.predict(question.encoded.x, question.query)))
 
 
 def read_question(model: HybridCausalModel, body: bytes, query_string: bytes, policy: Policy) -> Question:
@@ -75,10 +74,10 @@ def read_question(model: HybridCausalModel, body: bytes, query_string: bytes, po
     return Question(model.schema.encode_records(request.records, missing), query)
 
 
-def write_answer(model: HybridCausalModel, question: Question, prediction: Prediction) -> Answer:
-    """Write what the model answered."""
+def write_answer(model: HybridCausalModel, question: Question, lists: Lists, start: int = 0) -> Answer:
+    """Write what the model answered; the question's rows stand from `start` on."""
     encoded = question.encoded
-    return Answer(encode_answer(model, question.query, encoded, prediction), len(encoded.x))
+    return Answer(encode_answer(model, question.query, encoded, lists, start), len(encoded.x))
 
 
 def merge_options(params: Mapping[str, object], query: Mapping[str, object]) -> dict[str, object]:
