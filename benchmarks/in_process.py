@@ -41,7 +41,7 @@ Task = Callable[[], object]
 def main() -> int:
     """Measure, print the table, compare with the budgets."""
     warnings.simplefilter("ignore")
-    forest, scaler = _train()
+    forest, scaler = train()
     engine = _compile(forest, scaler)
     rng = np.random.default_rng(1)
     one, thousand = rng.normal(size=(1, N_FEATURES)), rng.normal(size=(1_000, N_FEATURES))
@@ -62,7 +62,8 @@ def main() -> int:
     return 1 if missed else 0
 
 
-def _train() -> tuple[Any, StandardScaler]:
+def train() -> tuple[Any, StandardScaler]:
+    """The forest, and the scaler of its features."""
     rng = np.random.default_rng(0)
     raw = rng.normal(size=(N_TRAINING_ROWS, N_FEATURES))
     scaler = StandardScaler().fit(raw)
@@ -100,13 +101,14 @@ def _ratios(
             if n_jobs is None:
                 spent.append(_seconds(lambda: ours(raw), repeat=20))
             else:
-                _set_n_jobs(forest, n_jobs)
+                set_n_jobs(forest, n_jobs)
                 spent.append(_seconds(lambda: econml(scaled), repeat=1))
     compiled, bundled, best = (statistics.median(spent[1:]) for spent in times.values())
     return compiled, bundled / compiled, best / compiled
 
 
-def _set_n_jobs(forest: Any, n_jobs: int) -> None:
+def set_n_jobs(forest: Any, n_jobs: int) -> None:
+    """How many threads econml answers with; -1, every core, is what a bundle carries."""
     for part in (forest.model_final_, *forest.model_final_.estimators_):
         part.n_jobs = n_jobs
 
