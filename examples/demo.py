@@ -31,6 +31,7 @@ MODEL_ID = "macro-shock"
 HOST = "127.0.0.1"
 DEFAULT_PORT = "8080"
 MAX_PORT = 65535
+TREATMENTS = ("fed_rate_shock", "price_shock", "output_shock")
 TRAINER = str(Path(__file__).with_name("train_macro.py"))
 
 PIPELINE_VARIABLES = (
@@ -45,7 +46,7 @@ PIPELINE_VARIABLES = (
 
 # The state of July 2007, rounded: the last calm weeks before credit markets froze. As in the README.
 INVITATION = """
-Ready. Ask what a surprise in interest rates does to the S&P 500, in another terminal:
+Ready. Ask what surprises in rates, prices and output do to the S&P 500, in another terminal:
 
   curl -s {url}/predict/{model_id} -H 'Content-Type: application/json' -d \\
     '{{"fred_GDP_lag_30d": 13099.9, "fred_CPIAUCSL_lag_30d": 205.9,
@@ -84,7 +85,8 @@ def train_and_register(environ: Mapping[str, str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         bundle = f"{folder}/hybrid_causal_model.pkl"
         run(TRAINER, "--output", bundle, environ=environ)
-        names = ("--treatment-name", "fed_rate_shock", "--outcome-name", "sp500_fwd")
+        treatments = [word for name in TREATMENTS for word in ("--treatment-name", name)]
+        names = (*treatments, "--outcome-name", "sp500_fwd")
         register = ("-m", "registry_sync", "register", bundle, "--model-id", MODEL_ID, *names)
         run(*register, environ=environ, report=subprocess.PIPE)
 

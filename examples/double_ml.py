@@ -31,7 +31,7 @@ Fold = tuple[IntArray, IntArray]
 class Sample:
     """The table as the estimators take it.
 
-    x: (n, d) scaled features. t: (n,), or (n, treatments) once there are several. y: (n,).
+    x: (n, d) scaled features. t: (n, treatments). y: (n,).
     """
 
     x: FloatArray
@@ -90,7 +90,7 @@ def leftovers(model: CausalForestDML, sample: Sample) -> Leftovers:
     for (_, asked), model_y, model_t in zip(sample.folds, model.models_y[0], model.models_t[0], strict=True):
         y[asked] -= model_y.predict(sample.x[asked])
         t[asked] -= model_t.predict(sample.x[asked])
-    return Leftovers(y, t.reshape(len(y), -1))
+    return Leftovers(y, t)
 
 
 def out_of_sample_effects(sample: Sample, left: Leftovers, trees: int) -> FloatArray:

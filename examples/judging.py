@@ -26,7 +26,7 @@ def average_effect(effect: CausalForestDML, sample: Sample) -> dict[str, float]:
 
 def judge_first_stages(sample: Sample, left: Leftovers) -> dict[str, float]:
     """R² of E[Y|X] and of E[T|X]; returns are hard to foresee, so about 0 for Y is the honest answer."""
-    t = sample.t.reshape(left.t.shape)
+    t = sample.t
     return {
         "outcome_r2": float(1 - (left.y**2).sum() / ((sample.y - sample.y.mean()) ** 2).sum()),
         "treatment_r2": float(1 - (left.t**2).sum() / ((t - t.mean(axis=0)) ** 2).sum()),
@@ -89,7 +89,7 @@ def summary(metrics: dict[str, float]) -> str:
         *effects,
         "how good it is, on quarters left out of training:",
         f"  first stages: R² {metrics['outcome_r2']:.2f} of the return, {metrics['treatment_r2']:.2f} of the "
-        f"surprise; effects by state: R² {metrics['effect_r2']:.2f}",
+        f"surprises; effects by state: R² {metrics['effect_r2']:.2f}",
         f"  regime net: {metrics['regime_accuracy']:.0%} right (always the commonest: "
         f"{metrics['regime_accuracy_always_commonest']:.0%}, today's volatility instead of a net: "
         f"{metrics['regime_accuracy_todays_volatility']:.0%})",

@@ -10,7 +10,8 @@ Three kinds of columns come out:
 - *features* X, the state of the economy and of the markets. Names are those of the production pipeline,
   so `fred_FEDFUNDS` is there too; no installed package ships the federal funds rate, and the three-month
   Treasury bill rate, which follows it closely, stands in for it.
-- *treatments* T, surprises: what a quarter brought that the quarters before it did not announce.
+- *treatments* T, three surprises: what a quarter's interest rate, inflation and growth were beyond what the
+  quarters before it announced.
 - *outcome* Y, the log return of the S&P 500 over the next 20 trading days.
 """
 
@@ -34,8 +35,11 @@ HORIZON_DAYS = 20
 FIRST_DAY, LAST_DAY = "1999-04-05", "2009-12-31"
 """From the first day with 60 days of history, to the last quarter with macroeconomic data."""
 
-TREATMENTS = {"tbilrate": "fed_rate_shock"}
-"""Column of `innovations` -> treatment. `{"infl": "price_shock", "growth": "output_shock"}` may join it."""
+TREATMENTS = {"tbilrate": "fed_rate_shock", "infl": "price_shock", "growth": "output_shock"}
+"""Column of `innovations` -> treatment."""
+
+ECONOMY = frozenset({"GDP", "CPIAUCSL", "FEDFUNDS", "UNRATE", "M1SL", "PCEC", "CPILFESL"})
+"""Figures that move with the surprises of their own quarter: as controls they are a quarter older."""
 
 VAR_LAGS = 2
 
@@ -57,7 +61,7 @@ class Sources:
 class Table:
     """One row per trading day, all four parts with the same index.
 
-    features: (n, 20). treatments: (n, 1), percentage points a year. outcome: (n,), log return, 0.01 is one
+    features: (n, 20). treatments: (n, 3), percentage points a year. outcome: (n,), log return, 0.01 is one
     percent. coming_volatility: (n,), standard deviation of daily log returns over the outcome's window.
     """
 
@@ -138,17 +142,19 @@ def build_features(sources: Sources) -> pd.DataFrame:
     days = sources.markets["^GSPC"].index
     macro = {}
     for name, series in sources.published.items():
-        macro[f"fred_{name}_lag_30d"] = known_on(days, series, lag_days=30)
-    # The treatment is the surprise in the rate of the last full quarter. A control must precede the
-    # treatment, so the rate that enters is the one of the quarter before that.
-    before = sources.published["FEDFUNDS"].shift(1)
-    macro["fred_FEDFUNDS_lag_30d"] = known_on(days, before, lag_days=1)
+        if name in ECONOMY:
+            # The treatments are surprises of the last full quarter. A control must precede the treatment,
+            # so the economy that enters is that of the quarter before.
+            quarters = series.groupby(series.index.asfreq("Q")).last()
+            macro[f"fred_{name}_lag_30d"] = known_on(days, quarters.shift(1), lag_days=1)
+        else:
+            macro[f"fred_{name}_lag_30d"] = known_on(days, series, lag_days=30)
     markets = [market_features(ticker, prices) for ticker, prices in sources.markets.items()]
     return pd.concat([pd.DataFrame(macro), *markets], axis=1).astype("float64")
 
 
 def build_treatments(sources: Sources) -> pd.DataFrame:
-    """The surprise of the last full quarter, on every trading day: (days, 1), percentage points a year."""
+    """The surprises of the last full quarter, on every trading day: (days, 3), percentage points a year."""
     days = sources.markets["^GSPC"].index
     surprises = innovations(sources.quarterly)
     return pd.DataFrame(

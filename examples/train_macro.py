@@ -1,33 +1,35 @@
-"""Train the example model: what does a surprise in interest rates do to the S&P 500, and when?
+"""Train the example model: what do surprises in rates, prices and output do to the S&P 500, and when?
 
     python examples/train_macro.py --output macro.pkl
 
 Read this file from top to bottom as a tutorial; `macro_data.py` makes the table, `networks.py` the two nets.
 
-**The question.** On a day t, the last full quarter brought a three-month Treasury bill rate that was T
-percentage points above its forecast (*treatment*, `fed_rate_shock`). Over the next 20 trading days the
-S&P 500 returns Y, a log return, 0.01 being one percent (*outcome*, `sp500_fwd`). With X, 20 features, the
-state of the economy and of the markets, we want the *conditional* effect
+**The question.** On a day t, the last full quarter brought three surprises: the three-month Treasury bill
+rate, inflation and growth were T percentage points above their forecasts (*treatments*: `fed_rate_shock`,
+`price_shock`, `output_shock`). Over the next 20 trading days the S&P 500 returns Y, a log return, 0.01 being
+one percent (*outcome*, `sp500_fwd`). With X, 20 features, the state of the economy and of the markets, we
+want the *conditional* effects
 
-    tau(x) = change in Y for one percentage point more of T, when the state is x.
+    tau(x) = change in Y for one percentage point more of each T, the others held, when the state is x.
 
 **Why not regress Y on T?** Because the state moves both. In a recession the central bank cuts rates, and
 stocks fall as well: the raw slope blames the cut for the fall. That is confounding.
 
 **Double machine learning** removes what the state explains from both sides, then compares leftovers:
 
-    Y = E[Y|X] + leftover_Y,    T = E[T|X] + leftover_T,    leftover_Y = tau(X) leftover_T + noise.
+    Y = E[Y|X] + leftover_Y,    T = E[T|X] + leftover_T,    leftover_Y = tau(X) . leftover_T + noise.
 
 Two random forests learn E[Y|X] and E[T|X]. *Cross-fitting*: each is asked only about rows it was not trained
 on, or it would have learned part of the leftovers by heart. The last line is fitted by a *causal forest*,
-which looks for regions of X where the slope differs. Its trees are *honest*: one half of a tree's rows
+which looks for regions of X where the slopes differ. Its trees are *honest*: one half of a tree's rows
 decides where to split and the other half what the leaves say, so that no leaf flatters its own split; hence
 its confidence intervals.
 
 **What to distrust**, since real data are unkind:
 
-- The treatment changes once a quarter: 2,700 rows, but 43 surprises. A random split into folds would put days
-  of one quarter on both sides, and the forest would recognise the quarter and "predict" its surprise exactly.
+- The treatments change once a quarter: 2,700 rows, but 43 surprises of each kind. A random split into folds
+  would put days of one quarter on both sides, and the forest would recognise the quarter and "predict" its
+  surprises exactly.
   So whole quarters go in or out of a fold (`quarter_folds`).
 - Returns over 20 days overlap from row to row, so rows that share days of their windows with the rows asked
   about are left out of training (purged). Honest halves still share such rows: intervals come out too narrow.
@@ -108,7 +110,7 @@ def train(trees: int, epochs: int, say: Progress) -> dict[str, object]:
     scaler = StandardScaler()
     sample = Sample(
         x=scaler.fit_transform(table.features.to_numpy()),
-        t=table.treatments.squeeze(axis=1).to_numpy(),
+        t=table.treatments.to_numpy(),
         y=table.outcome.to_numpy(),
         folds=quarter_folds(days, HORIZON_DAYS),
     )

@@ -66,20 +66,38 @@ def test_a_figure_is_known_a_lag_after_its_period() -> None:
     assert [1.0, 2.0] == macro_data.known_on(days, series, lag_days=30).tolist()
 
 
-def test_the_rate_among_the_features_precedes_the_surprise() -> None:
-    """A rate changed in one quarter moves the next quarter's treatment, and no feature of that quarter."""
-    rate = sources().published["FEDFUNDS"].copy()
-    rate["2008Q2"] += 1.0
+@pytest.mark.parametrize(
+    ("figure", "column", "treatment"),
+    [
+        ("FEDFUNDS", "tbilrate", "fed_rate_shock"),
+        ("CPIAUCSL", "infl", "price_shock"),
+        ("GDP", "growth", "output_shock"),
+    ],
+)
+def test_the_economy_among_the_features_precedes_the_surprises(
+    figure: str, column: str, treatment: str
+) -> None:
+    """A figure changed in one quarter moves the next quarter's treatment, and no feature of that quarter."""
+    series, quarterly = sources().published[figure].copy(), sources().quarterly.copy()
+    series["2008Q2"] += 1.0
+    quarterly.loc["2008Q2", column] += 1.0
     changed = dataclasses.replace(
-        sources(),
-        published={**sources().published, "FEDFUNDS": rate},
-        quarterly=sources().quarterly.assign(tbilrate=rate),
+        sources(), published={**sources().published, figure: series}, quarterly=quarterly
     )
     after = macro_data.build_table(changed)
     quarter = after.features.index.to_period("Q") == pd.Period("2008Q3")
     moved = after.treatments[quarter] - table().treatments[quarter]
-    np.testing.assert_allclose(moved.to_numpy(), 1.0)
+    np.testing.assert_allclose(moved[treatment].to_numpy(), 1.0)
+    np.testing.assert_array_equal(moved.drop(columns=treatment).to_numpy(), 0.0)
     assert after.features[quarter].equals(table().features[quarter])
+    assert not after.features.equals(table().features)
+
+
+def test_monthly_figures_of_the_economy_are_those_of_a_quarters_end() -> None:
+    """Core prices in the third quarter of 2008: March's, whichever day it is."""
+    core = table().features["fred_CPILFESL_lag_30d"]
+    march = sources().published["CPILFESL"]["2008-03"]
+    assert {float(march)} == set(core["2008-07":"2008-09"])
 
 
 def test_the_columns_are_the_pipelines() -> None:

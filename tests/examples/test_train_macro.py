@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import demo
 import joblib
 import macro_data
 import numpy as np
@@ -46,7 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     joblib.dump(live, buffer, compress=3)
     data = buffer.getvalue()
     folder = tmp_path_factory.mktemp("artifact")
-    write_artifact(data, folder, treatment_names=["fed_rate_shock"], outcome_names=["sp500_fwd"])
+    write_artifact(data, folder, treatment_names=demo.TREATMENTS, outcome_names=["sp500_fwd"])
     served = open_model({name: (folder / name).read_bytes() for name in SERVED_FILES})
     table = macro_data.build_table(macro_data.load_sources())
     records = table.features.to_dict("records")
@@ -61,13 +62,13 @@ def scaled(trained: Trained) -> NDArray[np.float64]:
 
 
 def test_the_reader_sees_generation_three_with_all_its_parts(trained: Trained) -> None:
-    """A forest of that many trees, both nets, 20 columns, one treatment, one outcome."""
+    """A forest of that many trees, both nets, 20 columns, three treatments, one outcome."""
     read = trained.read
     assert isinstance(read.effect, ForestEffect)
     assert read.regime_net is not None
     assert read.uncertainty_net is not None
     assert (3, TREES, 20) == (read.generation, len(read.effect.forests[0].trees), len(read.columns))
-    assert (1, 1) == (read.effect.n_treatments, read.effect.n_outcomes)
+    assert (3, 1) == (read.effect.n_treatments, read.effect.n_outcomes)
     assert ("low_vol", "med_vol", "high_vol") == read.regime_names
 
 
@@ -97,10 +98,20 @@ def test_the_bundle_has_the_pipelines_keys(trained: Trained) -> None:
 
 def test_served_effects_are_econmls(trained: Trained) -> None:
     """On every training row, to 1e-9 of the larger of the effect and the median effect."""
-    expected = trained.live["model_state"]["causal_model"].effect(scaled(trained))
-    found = trained.served.predict(trained.rows).effects[:, 0]
-    allowed = 1e-9 * np.maximum(np.abs(expected), np.median(np.abs(expected)))
+    expected = trained.live["model_state"]["causal_model"].const_marginal_effect(scaled(trained))
+    found = trained.served.predict(trained.rows).effects
+    assert (len(trained.rows), 3) == found.shape == expected.shape
+    allowed = 1e-9 * np.maximum(np.abs(expected), np.median(np.abs(expected), axis=0))
     assert (np.abs(found - expected) <= allowed).all()
+
+
+def test_the_effects_have_the_treatments_names(trained: Trained) -> None:
+    """In the order in which they were fitted, which the demonstration registers too."""
+    assert demo.TREATMENTS == tuple(macro_data.TREATMENTS.values())
+    assert tuple(f"{name}->sp500_fwd" for name in demo.TREATMENTS) == trained.served.effect_names
+    results = trained.live["training_results"]
+    assert 3 == results["n_treatments"]
+    assert {f"{name}_average_effect" for name in demo.TREATMENTS} <= set(results["performance_metrics"])
 
 
 def test_served_nets_are_torchs(trained: Trained) -> None:
