@@ -1,0 +1,1 @@
+"""What is served against what the trainer's own libraries answer, number by number."""
