@@ -164,7 +164,7 @@ def main(folder: Path) -> None:
         x = ask_rows(estimator, scaler, case)
         answers = ask(estimator, scaler.transform(x), case)
         joblib.dump(bundle_of(estimator, scaler, case.generation), folder / f"{case.name}.pkl", compress=3)
-        np.savez(folder / f"{case.name}.npz", x=x, **answers)
+        np.savez(folder / f"{case.name}.npz", allow_pickle=False, x=x, **answers)
 
 
 if __name__ == "__main__":
