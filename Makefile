@@ -27,7 +27,7 @@ demo: .venv/.runtime ## Train the example on real data, register, sync and serve
 test: install ## Run the fast tests (under 5 minutes; installs nothing once `make install` has run).
 	$(PYTEST) -q -n 2 --dist loadfile -m "not slow"
 
-test-slow: install ## Run the slow tests: kill -9 at every write, MLflow's own commands, Spark.
+test-slow: install .venv-econml-0.15/.installed .venv-econml-0.16/.installed ## Run the slow tests: kill -9 at every write, MLflow's own commands, Spark, older econml.
 	$(PYTEST) -q -n 2 --dist loadfile -m slow
 
 check: install ## Lint, types, import contracts, Dockerfile.
@@ -82,8 +82,14 @@ bench: install ## Measure speed as ratios and hold them against benchmarks/budge
 	$(UV_INSTALL) --python .venv-ministack/bin/python -r $(LOCKS)/ministack.txt
 	@touch $@
 
+# The econml a trainer may have instead of .venv's; only the slow tests ask them.
+.venv-econml-%/.installed: $(LOCKS)/econml-%.txt .venv/bin/uv
+	test -x .venv-econml-$*/bin/python || $(PYTHON) -m venv .venv-econml-$*
+	$(UV_INSTALL) --python .venv-econml-$*/bin/python -r $<
+	@touch $@
+
 lock: .venv/bin/uv ## Resolve every lock anew.
 	deploy/lock
 
 clean: ## Remove environments and caches; keeps ./.tauserve.
-	rm -rf .venv .venv-server .venv-mlflow .venv-ministack build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-server .venv-mlflow .venv-ministack .venv-econml-* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

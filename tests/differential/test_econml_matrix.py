@@ -65,7 +65,7 @@ def folder(version: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = ENVIRONMENTS[version]
     python = Path(sys.executable) if environment is None else ROOT / environment / "bin" / "python"
     if not python.exists():
-        pytest.fail(f"{python}: no environment with econml {version}; `make install` makes it")
+        pytest.fail(f"{python}: expected econml {version} there; run `make {environment}/.installed`")
     made = tmp_path_factory.mktemp("matrix")
     done = subprocess.run(
         [python, "-m", "tests.differential.fit_and_ask", str(made)],
