@@ -66,8 +66,8 @@ class Case:
         return not self.estimator.endswith("without_inference")
 
     def contrast(self) -> tuple[list[float], list[float]]:
-        """The two treatment points compared: from, to."""
-        return [0.3 * t for t in range(self.treatments)], [0.7 + t for t in range(self.treatments)]
+        """The two treatment points compared: from, to; neither is 0 anywhere, nor the other."""
+        return [0.2 + 0.3 * t for t in range(self.treatments)], [0.7 + t for t in range(self.treatments)]
 
 
 def cases() -> list[Case]:
