@@ -1,0 +1,176 @@
+"""Every server that is timed: in which environment it runs, how it is started, what it is sent.
+
+All run one worker; all but one run on the first core alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.peers import PREDICT_PATH, engine
+from benchmarks.ports import HOST, free_port
+from benchmarks.stage import ROOT, Records, Stage
+from pyfunc.contract import MODEL_FOLDER
+
+OWN, OURS = ".venv", ".venv-server"
+INVOCATIONS = "/invocations"
+"""MLflow's endpoint, which MLServer has too."""
+
+
+def plain(records: Records) -> bytes:
+    """A bare record, or a list of several."""
+    return json.dumps(records[0] if len(records) == 1 else records).encode()
+
+
+def split(records: Records) -> bytes:
+    """MLflow's shortest JSON for a table: names once, values row by row."""
+    table = {"columns": list(records[0]), "data": [list(one.values()) for one in records]}
+    return json.dumps({"dataframe_split": table}).encode()
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One server.
+
+    Attributes:
+        name: for `--only`.
+        title: for the table.
+        environment: folder of its Python environment, relative to the repository.
+        command: the program in that environment's `bin`, and its arguments given a port; `PORT` says it too.
+        path: of the endpoint.
+        body: from records to a request's body.
+        variables: added to the environment.
+        pinned: whether it gets the first core alone, or both.
+        thinks: whether its answer depends on what it is asked.
+    """
+
+    name: str
+    title: str
+    environment: str
+    command: Callable[[int], list[str]]
+    path: str = PREDICT_PATH
+    body: Callable[[Records], bytes] = plain
+    variables: Mapping[str, str] = field(default_factory=dict)
+    pinned: bool = True
+    thinks: bool = True
+
+    def argv(self, port: int) -> list[str]:
+        """The whole command line."""
+        program, *arguments = self.command(port)
+        return [str(ROOT / self.environment / "bin" / program), *arguments]
+
+
+def tauserve() -> Peer:
+    """As shipped: validation and logs on, in an environment of the server's own requirements."""
+    return Peer("tauserve", "tauserve", OURS, lambda _: ["python", "-m", "server"])
+
+
+def empty(stage: Stage, kind: str, title: str) -> Peer:
+    """An endpoint that does nothing; `kind` as `benchmarks.peers.empty` has it."""
+    module = "benchmarks.peers.empty"
+    return Peer(
+        f"empty-{kind}",
+        title,
+        OURS,
+        lambda port: ["python", "-m", module, kind, str(port), str(stage.answer_file)],
+        thinks=False,
+    )
+
+
+def mlflow_serve(name: str, title: str, model: Path, *, pinned: bool = True) -> Peer:
+    """MLflow's own server around an MLflow model."""
+    return Peer(
+        name,
+        title,
+        OWN,
+        lambda port: [
+            *("mlflow", "models", "serve", "--model-uri", str(model), "--env-manager", "local"),
+            *("--host", HOST, "--port", str(port)),
+        ],
+        path=INVOCATIONS,
+        body=split,
+        pinned=pinned,
+    )
+
+
+def mlserver(name: str, title: str, model: Path, folder: Path) -> Peer:
+    """MLServer around an MLflow model; it answers faster in its own process than in a pool of one."""
+
+    def command(port: int) -> list[str]:
+        own = folder / name
+        own.mkdir(exist_ok=True)
+        settings = {
+            "host": HOST,
+            "http_port": port,
+            "grpc_port": free_port(),
+            "metrics_endpoint": None,
+            "debug": False,
+            "gzip_enabled": False,
+            "parallel_workers": 0,
+        }
+        (own / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+        runtime = {
+            "name": name,
+            "implementation": "mlserver_mlflow.MLflowRuntime",
+            "parameters": {"uri": str(model)},
+        }
+        (own / "model-settings.json").write_text(json.dumps(runtime), encoding="utf-8")
+        return ["mlserver", "start", str(own)]
+
+    return Peer(name, title, ".venv-peers/mlserver", command, path=INVOCATIONS, body=split)
+
+
+def litserve(variables: Mapping[str, str]) -> Peer:
+    """LitServe around our engine."""
+    return Peer(
+        "litserve",
+        "our engine, LitServe",
+        ".venv-peers/litserve",
+        lambda port: ["python", "-m", "benchmarks.peers.litserve", str(port)],
+        variables=variables,
+    )
+
+
+def bentoml(variables: Mapping[str, str]) -> Peer:
+    """BentoML around our engine."""
+    return Peer(
+        "bentoml",
+        "our engine, BentoML",
+        ".venv-peers/bentoml",
+        lambda port: [
+            *("bentoml", "serve", "benchmarks.peers.bentoml:Effects"),
+            *("--host", HOST, "--port", str(port), "--working-dir", str(ROOT)),
+        ],
+        variables=variables,
+    )
+
+
+def lineup(stage: Stage) -> list[Peer]:
+    """All that tauserve is held against, the fastest first."""
+    our_engine = {engine.FOLDER_VARIABLE: str(stage.artifact / MODEL_FOLDER)}
+    return [
+        empty(stage, "asgi", "empty ASGI application"),
+        empty(stage, "fastapi", "empty FastAPI endpoint"),
+        litserve(our_engine),
+        bentoml(our_engine),
+        mlserver("mlserver-artifact", "our artifact, MLServer", stage.artifact, stage.folder),
+        mlflow_serve("mlflow-artifact", "our artifact, mlflow models serve", stage.artifact),
+        mlserver("mlserver-best", "hand-written at its best, MLServer", stage.at_its_best, stage.folder),
+        handwritten_best(stage),
+        handwritten_bundled(stage),
+    ]
+
+
+def handwritten_best(stage: Stage) -> Peer:
+    """One thread, one core: what one record costs least with."""
+    return mlflow_serve("mlflow-best", "hand-written at its best, mlflow models serve", stage.at_its_best)
+
+
+def handwritten_bundled(stage: Stage) -> Peer:
+    """Every thread econml takes, on both cores."""
+    return mlflow_serve(
+        "mlflow-bundled", "hand-written as bundled, mlflow models serve", stage.as_bundled, pinned=False
+    )
