@@ -27,10 +27,10 @@ N_DIGITS = 6
 """Digits behind the point of a record's values, as measured data have."""
 
 
-def train(seed: int = 0) -> tuple[Any, StandardScaler]:
+def train(seed: int = 0, *, n_rows: int = N_TRAINING_ROWS) -> tuple[Any, StandardScaler]:
     """The forest, and the scaler of its features."""
     rng = np.random.default_rng(seed)
-    raw = rng.normal(size=(N_TRAINING_ROWS, N_FEATURES))
+    raw = rng.normal(size=(n_rows, N_FEATURES))
     scaler = StandardScaler().fit(raw)
     x = scaler.transform(raw)
     treatment = x[:, 0] + rng.normal(size=len(x))
@@ -52,7 +52,7 @@ def hybrid(forest: Any, scaler: StandardScaler, seed: int = 0) -> LiveModel:
         COLUMNS,
         regime_classifier=regime_net(N_FEATURES, N_REGIMES).state_dict(),
         uncertainty_estimator=uncertainty_net(N_FEATURES).state_dict(),
-        training_results={"n_samples": N_TRAINING_ROWS, "n_features": N_FEATURES},
+        training_results={"n_features": N_FEATURES},
         execution_id=f"benchmark-{seed}",
     )
 

@@ -50,19 +50,14 @@ class Running:
 
 
 @contextmanager
-def started(peer: Peer, stage: Stage, *, pinned: bool | None = None) -> Iterator[Running]:
+def started(peer: Peer, stage: Stage) -> Iterator[Running]:
     """The server for as long as the block runs; its output goes to a file of the stage.
-
-    Args:
-        peer: what to start.
-        stage: what it serves and must answer.
-        pinned: overrides the peer's own.
 
     Raises:
         DidNotStartError: no right answer within two minutes.
     """
     port = free_port()
-    pin = ["taskset", "-c", SERVER_CORE] if (peer.pinned if pinned is None else pinned) else []
+    pin = ["taskset", "-c", SERVER_CORE] if peer.pinned else []
     environ = {**stage.environ(), **peer.variables, "PORT": str(port)}
     log = stage.folder / f"{peer.name}.log"
     with log.open("wb") as output:

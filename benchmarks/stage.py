@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,38 +30,15 @@ PASSED_ON = ("LANG", "LC_ALL", "PATH", "TMPDIR")
 
 
 @dataclass(frozen=True)
-class Stage:
-    """What the servers are given, and what they must answer.
-
-    Attributes:
-        folder: holds all of it; HOME of every process started.
-        bundle: the first model's bytes, as a training job leaves them.
-        x: raw rows (n, d).
-        expected: econml's and torch's own numbers (n, 1 + regimes + 1) for the first model: effect, regime
-            probabilities, uncertainty.
-    """
+class Layout:
+    """Where things are in the folder that holds all of them, which is also HOME of every process started."""
 
     folder: Path
-    bundle: bytes
-    x: FloatArray
-    expected: FloatArray
-
-    @property
-    def records(self) -> Records:
-        """The rows with the names of their columns."""
-        return [record(row) for row in self.x]
 
     @property
     def artifact(self) -> Path:
         """The first model's synced version, an MLflow model."""
-        mirror = self.folder / "artifacts"
-        current = Index.from_bytes((mirror / INDEX_KEY).read_bytes()).models[MODEL_IDS[0]].current
-        return mirror / "mlflow" / MODEL_IDS[0] / current
-
-    @property
-    def answer_file(self) -> Path:
-        """What the empty endpoints answer: as many bytes as tauserve does."""
-        return self.folder / "answer.json"
+        return self.folder / "artifact"
 
     @property
     def as_bundled(self) -> Path:
@@ -70,6 +49,11 @@ class Stage:
     def at_its_best(self) -> Path:
         """The hand-written model on one thread."""
         return self.folder / "handwritten-at-its-best"
+
+    @property
+    def answer_file(self) -> Path:
+        """What the empty endpoints answer: tauserve's bytes."""
+        return self.folder / "answer.json"
 
     def environ(self) -> dict[str, str]:
         """What every process started here finds: nothing of the caller's but its paths and language."""
@@ -86,20 +70,40 @@ class Stage:
         }
 
 
+@dataclass(frozen=True)
+class Stage(Layout):
+    """What the servers are asked, and what they must answer.
+
+    Attributes:
+        x: raw rows (n, d).
+        expected: econml's and torch's own numbers (n, 1 + regimes + 1) for the first model: effect, regime
+            probabilities, uncertainty.
+    """
+
+    x: FloatArray
+    expected: FloatArray
+
+    @cached_property
+    def records(self) -> Records:
+        """The rows with the names of their columns."""
+        return [record(row) for row in self.x]
+
+
 def set_up(folder: Path) -> Stage:
     """Train once, make ten bundles with nets of their own, carry them over, save the hand-written models."""
     forest, scaler = train()
     models = [hybrid(forest, scaler, seed) for seed in range(len(MODEL_IDS))]
     x = rows(N_ROWS)
-    stage = Stage(folder, models[0].to_bundle(), x, right_answers(models[0], x))
-    file = folder / "bundle.pkl"
+    stage = Stage(folder, x, right_answers(models[0], x))
     for model_id, model in zip(MODEL_IDS, models, strict=True):
-        file.write_bytes(model.to_bundle())
-        _sync(stage, "register", str(file), "--model-id", model_id)
-    _sync(stage)
-    file.write_bytes(stage.bundle)
-    _save_handwritten(stage.as_bundled, file, {})
-    _save_handwritten(stage.at_its_best, file, {"n_threads": 1})
+        bundle = folder / f"{model_id}.pkl"
+        bundle.write_bytes(model.to_bundle())
+        _run(stage, "register", str(bundle), "--model-id", model_id)
+    _run(stage)
+    stage.artifact.symlink_to(_current(folder / "artifacts", MODEL_IDS[0]))
+    bundle = folder / f"{MODEL_IDS[0]}.pkl"
+    _save_handwritten(stage.as_bundled, bundle, {})
+    _save_handwritten(stage.at_its_best, bundle, {"n_threads": 1})
     return stage
 
 
@@ -117,7 +121,12 @@ def right_answers(model: LiveModel, x: FloatArray) -> FloatArray:
     return np.column_stack([np.ravel(model.causal_model.effect(scaled)), probabilities, scale])
 
 
-def _sync(stage: Stage, *arguments: str) -> None:
+def _current(mirror: Path, model_id: str) -> Path:
+    version = Index.from_bytes((mirror / INDEX_KEY).read_bytes()).models[model_id].current
+    return mirror / "mlflow" / model_id / version
+
+
+def _run(stage: Layout, *arguments: str) -> None:
     command = [sys.executable, "-m", "registry_sync", *arguments]
     done = subprocess.run(  # noqa: S603 - ours
         command, cwd=ROOT, env=stage.environ(), capture_output=True, text=True, check=False
@@ -127,7 +136,9 @@ def _sync(stage: Stage, *arguments: str) -> None:
 
 
 def _save_handwritten(folder: Path, bundle: Path, config: dict[str, Any]) -> None:
-    """Without a signature, as MLflow then spares itself the checks."""
+    """Without a signature, since MLflow then spares itself the checks."""
+    logging.getLogger("mlflow").setLevel(logging.ERROR)  # it would advise a signature
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     mlflow.pyfunc.save_model(
         folder,
         python_model=handwritten.__file__,

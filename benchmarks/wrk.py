@@ -1,4 +1,4 @@
-"""The client: wrk on a core of its own, cycling through many different bodies so that nothing can be cached."""
+"""The client: wrk on a core of its own, cycling through so many bodies that nothing can be cached."""
 
 from __future__ import annotations
 
@@ -103,7 +103,16 @@ class Client:
             file.write_bytes(b"".join(body + b"\n" for body in self.bodies))
         command = [
             *("taskset", "-c", CLIENT_CORE, "wrk", "-t1", f"-c{self.connections}", f"-d{seconds}s"),
-            *("--timeout", f"{TIMEOUT_S}s", "-s", str(script), f"http://{HOST}:{port}", "--", path, str(file)),
+            *(
+                "--timeout",
+                f"{TIMEOUT_S}s",
+                "-s",
+                str(script),
+                f"http://{HOST}:{port}",
+                "--",
+                path,
+                str(file),
+            ),
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ours
         if done.returncode != 0:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.peers import PREDICT_PATH, engine
 from benchmarks.ports import HOST, free_port
-from benchmarks.stage import ROOT, Records, Stage
+from benchmarks.stage import ROOT, Layout, Records
 from pyfunc.contract import MODEL_FOLDER
 
 OWN, OURS = ".venv", ".venv-server"
@@ -44,6 +44,7 @@ class Peer:
         body: from records to a request's body.
         variables: added to the environment.
         pinned: whether it gets the first core alone, or both.
+        takes_tables: whether it is asked for a thousand records at once, too.
         thinks: whether its answer depends on what it is asked.
     """
 
@@ -55,6 +56,7 @@ class Peer:
     body: Callable[[Records], bytes] = plain
     variables: Mapping[str, str] = field(default_factory=dict)
     pinned: bool = True
+    takes_tables: bool = False
     thinks: bool = True
 
     def argv(self, port: int) -> list[str]:
@@ -65,22 +67,22 @@ class Peer:
 
 def tauserve() -> Peer:
     """As shipped: validation and logs on, in an environment of the server's own requirements."""
-    return Peer("tauserve", "tauserve", OURS, lambda _: ["python", "-m", "server"])
+    return Peer("tauserve", "tauserve", OURS, lambda _: ["python", "-m", "server"], takes_tables=True)
 
 
-def empty(stage: Stage, kind: str, title: str) -> Peer:
+def empty(layout: Layout, kind: str, title: str) -> Peer:
     """An endpoint that does nothing; `kind` as `benchmarks.peers.empty` has it."""
     module = "benchmarks.peers.empty"
     return Peer(
         f"empty-{kind}",
         title,
         OURS,
-        lambda port: ["python", "-m", module, kind, str(port), str(stage.answer_file)],
+        lambda port: ["python", "-m", module, kind, str(port), str(layout.answer_file)],
         thinks=False,
     )
 
 
-def mlflow_serve(name: str, title: str, model: Path, *, pinned: bool = True) -> Peer:
+def mlflow_serve(name: str, title: str, model: Path) -> Peer:
     """MLflow's own server around an MLflow model."""
     return Peer(
         name,
@@ -92,12 +94,11 @@ def mlflow_serve(name: str, title: str, model: Path, *, pinned: bool = True) -> 
         ],
         path=INVOCATIONS,
         body=split,
-        pinned=pinned,
     )
 
 
 def mlserver(name: str, title: str, model: Path, folder: Path) -> Peer:
-    """MLServer around an MLflow model; it answers faster in its own process than in a pool of one."""
+    """MLServer around an MLflow model; in its own process, since its pool does not start on this uvloop."""
 
     def command(port: int) -> list[str]:
         own = folder / name
@@ -148,29 +149,34 @@ def bentoml(variables: Mapping[str, str]) -> Peer:
     )
 
 
-def lineup(stage: Stage) -> list[Peer]:
+def handwritten_best(layout: Layout) -> Peer:
+    """One thread, one core: what one record costs least with."""
+    peer = mlflow_serve("mlflow-best", "hand-written at its best, mlflow models serve", layout.at_its_best)
+    return replace(peer, takes_tables=True)
+
+
+def handwritten_bundled(layout: Layout) -> Peer:
+    """Every thread econml takes, on both cores."""
+    peer = mlflow_serve("mlflow-bundled", "hand-written as bundled, mlflow models serve", layout.as_bundled)
+    return replace(peer, takes_tables=True, pinned=False)
+
+
+def our_artifact(layout: Layout) -> Peer:
+    """The synced version, which is an MLflow model."""
+    return mlflow_serve("mlflow-artifact", "our artifact, mlflow models serve", layout.artifact)
+
+
+def lineup(layout: Layout) -> list[Peer]:
     """All that tauserve is held against, the fastest first."""
-    our_engine = {engine.FOLDER_VARIABLE: str(stage.artifact / MODEL_FOLDER)}
+    our_engine = {engine.FOLDER_VARIABLE: str(layout.artifact / MODEL_FOLDER)}
     return [
-        empty(stage, "asgi", "empty ASGI application"),
-        empty(stage, "fastapi", "empty FastAPI endpoint"),
+        empty(layout, "asgi", "empty ASGI application"),
+        empty(layout, "fastapi", "empty FastAPI endpoint"),
         litserve(our_engine),
         bentoml(our_engine),
-        mlserver("mlserver-artifact", "our artifact, MLServer", stage.artifact, stage.folder),
-        mlflow_serve("mlflow-artifact", "our artifact, mlflow models serve", stage.artifact),
-        mlserver("mlserver-best", "hand-written at its best, MLServer", stage.at_its_best, stage.folder),
-        handwritten_best(stage),
-        handwritten_bundled(stage),
+        mlserver("mlserver-artifact", "our artifact, MLServer", layout.artifact, layout.folder),
+        our_artifact(layout),
+        mlserver("mlserver-best", "hand-written at its best, MLServer", layout.at_its_best, layout.folder),
+        handwritten_best(layout),
+        handwritten_bundled(layout),
     ]
-
-
-def handwritten_best(stage: Stage) -> Peer:
-    """One thread, one core: what one record costs least with."""
-    return mlflow_serve("mlflow-best", "hand-written at its best, mlflow models serve", stage.at_its_best)
-
-
-def handwritten_bundled(stage: Stage) -> Peer:
-    """Every thread econml takes, on both cores."""
-    return mlflow_serve(
-        "mlflow-bundled", "hand-written as bundled, mlflow models serve", stage.as_bundled, pinned=False
-    )

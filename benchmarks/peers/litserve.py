@@ -2,7 +2,7 @@
 
     python -m benchmarks.peers.litserve PORT
 
-Of the settings tried, those that made it fastest stand here.
+All on one core, as every peer. Its other queue (`fast_queue`) and an async `predict` were no faster.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ class Effects(LitAPI):  # type: ignore[misc]  # as above
 
 def main(port: str) -> None:
     """Serve until stopped."""
-    server = LitServer(
-        Effects(api_path=PREDICT_PATH), accelerator="cpu", devices=1, workers_per_device=1, fast_queue=True
-    )
+    server = LitServer(Effects(api_path=PREDICT_PATH), accelerator="cpu", devices=1, workers_per_device=1)
     server.run(
         host="127.0.0.1", port=int(port), num_api_servers=1, generate_client_file=False, log_level="warning"
     )
