@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,13 +22,10 @@ def floors(section: str, file: Path = FILE) -> Mapping[str, Any]:
 def missed(figures: Sequence[Figure], limits: Mapping[str, float]) -> list[str]:
     """What fell short, in words; a floor under a bar of the other direction is a ceiling.
 
-    A figure without a bar has no floor; one with a bar and no floor falls short whatever it is.
+    Raises:
+        KeyError: a figure with a bar has no floor.
     """
-    held = [
-        (figure, replace(figure.bar, limit=limits.get(figure.name, math.nan)))
-        for figure in figures
-        if figure.bar
-    ]
+    held = [(figure, replace(figure.bar, limit=limits[figure.name])) for figure in figures if figure.bar]
     return [_words(figure, floor) for figure, floor in held if not floor.is_met(figure.value)]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import warnings
@@ -18,12 +19,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from benchmarks import budgets, chart, costs, machine, table
 from benchmarks.bars import Figure
+from benchmarks.machine import MissingError
 from benchmarks.peers.lineup import lineup, our_artifact, tauserve
+from benchmarks.process import DidNotStartError
 from benchmarks.stage import Layout, set_up
-from benchmarks.throughput import Pace, Throughput, figures, measure
+from benchmarks.throughput import Pace, Throughput, WrongAnswerError, figures, measure
+from benchmarks.wrk import LoadError
 
 HERE = Path(__file__).parent
 README, CHART, RESULTS = HERE / "README.md", HERE / "chart.svg", HERE / "results.json"
@@ -64,10 +70,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     effort = QUICK if arguments.quick else THOROUGH
     warnings.simplefilter("ignore")
+    signal.signal(signal.SIGTERM, _stop)  # which also stops what was started here
     try:
         with tempfile.TemporaryDirectory(prefix="tauserve-bench-") as folder:
             result = _measure(Path(folder), arguments.only, effort)
-    except machine.MissingError as error:
+    except (MissingError, DidNotStartError, WrongAnswerError, LoadError) as error:
         sys.stderr.write(f"benchmarks.http: {error}\n")
         return 1
     print(table.markdown(result.figures))
@@ -119,6 +126,10 @@ def _write(result: Result, effort: Effort) -> None:
         },
     }
     RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit("stopped")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,17 +13,15 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-import tomllib
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from econml.dml import CausalForestDML
-from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks.budgets import floors
+from benchmarks.model import COLUMNS, N_FEATURES, set_n_jobs, train
 from pyfunc.answer import FloatArray
 from pyfunc.bundle import read_bundle
 from pyfunc.bundle.contents import ForestEffect
@@ -32,8 +30,6 @@ from pyfunc.engine import Engine
 from pyfunc.flavor import LiveModel
 from pyfunc.query import EffectQuery
 
-N_TREES, N_FEATURES, N_TRAINING_ROWS = 200, 20, 2_600
-BUDGETS = Path(__file__).with_name("budgets.toml")
 INTERVAL = EffectQuery(confidence=0.95)
 Task = Callable[[], object]
 
@@ -52,33 +48,18 @@ def main() -> int:
         ),
         "effect, 1,000 rows": (thousand, forest.effect, engine.predict, 9),
     }  # fmt: skip
-    floors = tomllib.loads(BUDGETS.read_text(encoding="utf-8"))["in_process"]
+    limits = floors("in_process")
     print(f"{'':20} {'compiled':>12} {'as bundled':>12} {'at its best':>12}")
     missed = [
         name
         for name, (x, econml, ours, rounds) in tasks.items()
-        if not _report(name, _ratios(forest, scaler.transform(x), x, econml, ours, rounds), floors)
+        if not _report(name, _ratios(forest, scaler.transform(x), x, econml, ours, rounds), limits)
     ]
     return 1 if missed else 0
 
 
-def train() -> tuple[Any, StandardScaler]:
-    """The forest, and the scaler of its features."""
-    rng = np.random.default_rng(0)
-    raw = rng.normal(size=(N_TRAINING_ROWS, N_FEATURES))
-    scaler = StandardScaler().fit(raw)
-    x = scaler.transform(raw)
-    treatment = x[:, 0] + rng.normal(size=len(x))
-    outcome = (1.0 + x[:, 1]) * treatment + rng.normal(size=len(x))
-    forest = CausalForestDML(
-        model_y=LinearRegression(), model_t=LinearRegression(), n_estimators=N_TREES, random_state=0
-    )
-    return forest.fit(outcome, treatment, X=x), scaler
-
-
 def _compile(forest: Any, scaler: StandardScaler) -> Engine:
-    names = [f"feature_{i}" for i in range(N_FEATURES)]
-    bundle = read_bundle(LiveModel(forest, scaler, names).to_bundle())
+    bundle = read_bundle(LiveModel(forest, scaler, COLUMNS).to_bundle())
     effect = bundle.effect
     if not isinstance(effect, ForestEffect):
         raise TypeError("expected a forest")
@@ -107,12 +88,6 @@ def _ratios(
     return compiled, bundled / compiled, best / compiled
 
 
-def set_n_jobs(forest: Any, n_jobs: int) -> None:
-    """How many threads econml answers with; -1, every core, is what a bundle carries."""
-    for part in (forest.model_final_, *forest.model_final_.estimators_):
-        part.n_jobs = n_jobs
-
-
 def _seconds(task: Task, *, repeat: int) -> float:
     start = time.perf_counter()
     for _ in range(repeat):
@@ -121,10 +96,10 @@ def _seconds(task: Task, *, repeat: int) -> float:
 
 
 def _report(
-    name: str, measured: tuple[float, float, float], floors: Mapping[str, Mapping[str, float]]
+    name: str, measured: tuple[float, float, float], limits: Mapping[str, Mapping[str, float]]
 ) -> bool:
     compiled, bundled, best = measured
-    floor = floors[name]
+    floor = limits[name]
     kept = bundled >= floor["as_bundled"] and best >= floor["at_its_best"]
     verdict = "" if kept else f"   below {floor['as_bundled']} x / {floor['at_its_best']} x"
     print(f"{name:20} {compiled * 1e6:9.0f} us {bundled:10.1f} x {best:10.1f} x{verdict}")

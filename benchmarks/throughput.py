@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -19,7 +20,8 @@ from benchmarks.stage import Stage
 from benchmarks.wrk import Client
 
 CEILING = "empty-fastapi"
-N_CONNECTIONS, N_CHECKED, N_TABLES, WARM_UP_S = 16, 10, 20, 1
+N_CONNECTIONS, N_CHECKED, N_TABLES = 16, 10, 20
+WARM_UP_S, N_AFTER, REST_S = 1, 2, 0.1
 
 
 class WrongAnswerError(Exception):
@@ -133,9 +135,16 @@ def _table(running: Running, stage: Stage, pace: Pace) -> Run:
 
 
 def _warm(running: Running, client: Client, pace: Pace) -> Run:
-    client.run(running.port, running.peer.path, WARM_UP_S)
-    return partial(_rate, running, client, pace)
+    run = partial(_rate, running, client)
+    run(WARM_UP_S)
+    return partial(run, pace.seconds)
 
 
-def _rate(running: Running, client: Client, pace: Pace) -> float:
-    return client.run(running.port, running.peer.path, pace.seconds).rate
+def _rate(running: Running, client: Client, seconds: int) -> float:
+    """Requests a second; returns once the server has nothing left to do that would disturb the next."""
+    peer = running.peer
+    rate = client.run(running.port, peer.path, seconds).rate
+    for _ in range(N_AFTER):  # answered behind what was under way when wrk hung up
+        ask(running.port, peer.path, client.bodies[0])
+    time.sleep(REST_S)
+    return rate
