@@ -10,6 +10,8 @@ LOCKS := deploy/locks
 UV := $(BIN)/uv
 UV_INSTALL := $(UV) pip install --quiet --require-hashes
 PYTEST := $(BIN)/python -m pytest
+# Servers that the benchmarks measure against, each in an environment of its own.
+PEERS := mlserver bentoml litserve
 
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
@@ -41,8 +43,10 @@ format: .venv/.developer ## Format and fix what can be fixed.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: install ## Measure speed as ratios and hold them against benchmarks/budgets.toml.
+bench: install $(PEERS:%=.venv-peers/%/.installed) ## Measure speed as ratios and hold them against benchmarks/budgets.toml (20 minutes).
 	$(BIN)/python -m benchmarks.in_process
+	$(BIN)/python -m benchmarks.traversal
+	$(BIN)/python -m benchmarks.http
 
 # ---- environments --------------------------------------------------------------------------------------
 
@@ -88,8 +92,20 @@ bench: install ## Measure speed as ratios and hold them against benchmarks/budge
 	$(UV_INSTALL) --python .venv-econml-$*/bin/python -r $<
 	@touch $@
 
+# The hand-written model needs torch under MLServer, too.
+.venv-peers/mlserver/.installed: .venv/bin/uv $(LOCKS)/peers-mlserver.txt $(LOCKS)/torch.txt
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $(LOCKS)/torch.txt
+	$(UV_INSTALL) --python $(@D)/bin/python -r $(LOCKS)/peers-mlserver.txt
+	@touch $@
+
+.venv-peers/%/.installed: .venv/bin/uv $(LOCKS)/peers-%.txt
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(UV_INSTALL) --python $(@D)/bin/python -r $(LOCKS)/peers-$*.txt
+	@touch $@
+
 lock: .venv/bin/uv ## Resolve every lock anew.
 	deploy/lock
 
 clean: ## Remove environments and caches; keeps ./.tauserve.
-	rm -rf .venv .venv-server .venv-mlflow .venv-ministack .venv-econml-* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-server .venv-mlflow .venv-ministack .venv-econml-* .venv-peers build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

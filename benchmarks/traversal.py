@@ -22,7 +22,7 @@ import numpy as np
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
-from benchmarks.in_process import N_FEATURES, set_n_jobs, train
+from benchmarks.model import N_FEATURES, set_n_jobs, train
 from pyfunc.answer import FloatArray
 from pyfunc.bundle import read_bundle
 from pyfunc.bundle.contents import Forest, ForestEffect, Tree
