@@ -69,7 +69,7 @@ def _of_groups(effect: ForestEffect, groups: int) -> Walk:
     size = len(forest.trees) // groups
     starts = range(0, len(forest.trees), size)
     sessions = [_session(replace(effect, forests=(Forest(forest.trees[i : i + size], ()),))) for i in starts]
-    return lambda x: np.mean([session.run(["moments"], {"x": x})[0][:, 0] for session in sessions], axis=0)
+    return lambda x: np.mean([session.run(["moments"], {"x": x})[0][0] for session in sessions], axis=0)
 
 
 def _session(effect: ForestEffect) -> ort.InferenceSession:

@@ -138,18 +138,18 @@ def forest_variance(
 
     Args:
         solution: of the forest's mean moments.
-        tree_moments: (n, trees, p + p*p) float64.
+        tree_moments: (trees, n, p + p*p) float64.
         bags: (bags, size) int64, tree numbers.
         contrasts: (m, t) float64, treatment changes.
 
     Returns:
         (n, m) float64.
     """
-    n, m = len(tree_moments), len(contrasts)
+    n, m = len(solution.theta), len(contrasts)
     direction = contrasts @ solution.inverse[:, : contrasts.shape[1], :]  # (n, m, p)
     outer = direction[:, :, :, None] * solution.theta[:, None, None, :]  # (n, m, p, p)
     weights = np.concatenate([-direction, outer.reshape(n, m, -1)], axis=2)
-    projected = (weights @ tree_moments.transpose(0, 2, 1))[:, :, bags]  # (n, m, bags, size)
+    projected = (weights @ tree_moments.transpose(1, 2, 0))[:, :, bags]  # (n, m, bags, size)
     n_bags, size = bags.shape
     bag_mean = projected.sum(axis=3) / size
     between = np.vecdot(bag_mean, bag_mean) / n_bags

@@ -14,7 +14,7 @@ from statistics import NormalDist
 import numpy as np
 
 from pyfunc.answer import FloatArray, IntArray, Prediction, join
-from pyfunc.effects import PAIR, forest_variance, linear_variance, solve_moments, solve_pair
+from pyfunc.effects import PAIR, LocalSolution, forest_variance, linear_variance, solve_moments, solve_pair
 from pyfunc.errors import IntervalUnavailableError, MalformedArtifactError, NonFiniteAnswerError
 from pyfunc.query import POINT, EffectQuery
 
@@ -25,8 +25,9 @@ import onnxruntime as ort  # noqa: E402
 
 NORMAL = NormalDist()
 
-MAX_CHUNK = 512
-"""Rows evaluated at once: larger blocks gain nothing and hold their peak memory."""
+MAX_CHUNK = 64
+"""Rows in one run of the graph: what trees give for more fits neither the cache nor what an allocator keeps
+at hand, and fresh pages cost more than comparisons."""
 
 
 SMALL = 32
@@ -67,7 +68,7 @@ class Engine:
         self._point_outputs = [point, *self._nets]
         self._interval_outputs = [point, *self._nets, spread]
         n_moments = PAIR + PAIR * PAIR
-        self._is_pair = self._is_forest and self._session.get_outputs()[0].shape[1:] == [1, n_moments]
+        self._is_pair = self._is_forest and self._session.get_outputs()[0].shape[::2] == [1, n_moments]
 
     @property
     def has_interval(self) -> bool:
@@ -87,65 +88,77 @@ class Engine:
         """
         if query.confidence is not None and not self._has_interval:
             raise IntervalUnavailableError
-        if len(x) <= MAX_CHUNK:
-            prediction = self._predict_chunk(x, query)
+        if query.confidence is None:
+            prediction = self._points(self._run_all(x), query)
         else:
-            prediction = join([self._predict_chunk(chunk, query) for chunk in _chunks(x)])
+            prediction = join([self._intervals(chunk, query, query.confidence) for chunk in _chunks(x)])
         _check_finite(prediction)
         return prediction
 
-    def _predict_chunk(self, x: FloatArray, query: EffectQuery) -> Prediction:
-        confidence = query.confidence
-        outputs = self._point_outputs if confidence is None else self._interval_outputs
-        answers = self._session.run(outputs, {"x": x})
-        spread = None if confidence is None else answers.pop()
-        effects, variance = (self._forest if self._is_forest else self._linear)(answers[0], spread, query)
-        nets = dict(zip(self._nets, [answer.astype(np.float64) for answer in answers[1:]], strict=True))
-        prediction = Prediction(effects, nets.get("regime"), nets.get("uncertainty"))
-        if variance is None or confidence is None:
-            return prediction
-        error = np.sqrt(variance)
+    def _run_all(self, x: FloatArray) -> list[FloatArray]:
+        """The graph's answers for points, of all rows."""
+        if len(x) <= MAX_CHUNK:
+            return list(self._session.run(self._point_outputs, {"x": x}))
+        runs = [self._session.run(self._point_outputs, {"x": chunk}) for chunk in _chunks(x)]
+        axes = [1 if self._is_forest else 0] + [0] * len(self._nets)
+        return [
+            np.concatenate(parts, axis=axis)
+            for parts, axis in zip(zip(*runs, strict=True), axes, strict=True)
+        ]
+
+    def _points(self, answers: list[FloatArray], query: EffectQuery) -> Prediction:
+        return self._with_nets(self._effects(answers[0], query), answers[1:])
+
+    def _intervals(self, x: FloatArray, query: EffectQuery, confidence: float) -> Prediction:
+        point, *nets, spread = self._session.run(self._interval_outputs, {"x": x})
+        effects, error = self._effects(point, query), np.sqrt(self._variances(point, spread, query))
         half = NORMAL.inv_cdf(0.5 + confidence / 2) * error
+        prediction = self._with_nets(effects, nets)
         return replace(prediction, standard_error=error, lower=effects - half, upper=effects + half)
+
+    def _with_nets(self, effects: FloatArray, nets: list[FloatArray]) -> Prediction:
+        named = dict(zip(self._nets, [answer.astype(np.float64) for answer in nets], strict=True))
+        return Prediction(effects, named.get("regime"), named.get("uncertainty"))
 
     def _contrasts(self, query: EffectQuery) -> FloatArray:
         """(m, t): the asked contrast, or one unit of each treatment in turn."""
         return self._units if query.contrast is None else np.array([query.contrast], dtype=np.float64)
 
-    def _forest(
-        self, moments: FloatArray, tree_moments: FloatArray | None, query: EffectQuery
-    ) -> tuple[FloatArray, FloatArray | None]:
-        """Effects and, if asked, their variances: (n, outcomes * m) each."""
-        n, outcomes, width = moments.shape
+    def _effects(self, point: FloatArray, query: EffectQuery) -> FloatArray:
+        """(n, outcomes * m) from `moments` or `effects`."""
+        if not self._is_forest:
+            return self._moved(point.reshape(len(point), -1, self._n_treatments), query)
+        outcomes, n, width = point.shape
         if n <= SMALL and self._is_pair and query is POINT:
-            pairs = [solve_pair(row) for row in moments.reshape(n, width).tolist()]
+            pairs = [solve_pair(row) for row in point.reshape(n, width).tolist()]
             if None not in pairs:
-                return np.array(pairs)[:, : self._n_treatments], None
-        solution = solve_moments(moments.reshape(n * outcomes, width))
-        effects = solution.theta[:, : self._n_treatments]
+                return np.array(pairs)[:, : self._n_treatments]
+        theta = _solve(point).theta.reshape(n, outcomes, -1)
+        return self._moved(theta[:, :, : self._n_treatments], query)
+
+    def _moved(self, effects: FloatArray, query: EffectQuery) -> FloatArray:
+        """(n, outcomes, t) effects of one unit of each treatment as those that were asked for."""
         if query.contrast is not None:
             effects = effects @ self._contrasts(query).T
-        effects = effects.reshape(n, -1)
-        if tree_moments is None:
-            return effects, None
-        contrasts = self._contrasts(query)
-        variances = [
-            forest_variance(solution.of_outcome(o, outcomes), tree_moments[:, o], self._bags[o], contrasts)
-            for o in range(outcomes)
-        ]
-        return effects, np.hstack(variances)
+        return effects.reshape(len(effects), -1)
 
-    def _linear(
-        self, effects: FloatArray, covariance: FloatArray | None, query: EffectQuery
-    ) -> tuple[FloatArray, FloatArray | None]:
-        """Effects and, if asked, their variances: (n, outcomes * m) each."""
-        if query.contrast is not None:
-            per_treatment = effects.reshape(len(effects), -1, self._n_treatments)
-            effects = (per_treatment @ self._contrasts(query).T).reshape(len(effects), -1)
-        if covariance is None:
-            return effects, None
-        contrasts, outcomes = self._contrasts(query), range(covariance.shape[1])  # (n, outcomes, t, t)
-        return effects, np.hstack([linear_variance(covariance[:, o], contrasts) for o in outcomes])
+    def _variances(self, point: FloatArray, spread: FloatArray, query: EffectQuery) -> FloatArray:
+        """(n, outcomes * m) from both outputs of an estimator with inference."""
+        contrasts = self._contrasts(query)
+        if not self._is_forest:
+            covariances = spread.transpose(1, 0, 2, 3)  # (n, outcomes, t, t)
+            return np.hstack([linear_variance(covariance, contrasts) for covariance in covariances])
+        outcomes, solution = len(point), _solve(point)
+        variances = [
+            forest_variance(solution.of_outcome(o, outcomes), trees, self._bags[o], contrasts)
+            for o, trees in enumerate(np.split(spread, outcomes))
+        ]
+        return np.hstack(variances)
+
+
+def _solve(moments: FloatArray) -> LocalSolution:
+    """Of (outcomes, n, p + p*p) moments, rows in the order (n, outcomes)."""
+    return solve_moments(moments.transpose(1, 0, 2).reshape(-1, moments.shape[2]))
 
 
 def _chunks(x: FloatArray) -> Iterator[FloatArray]:

@@ -32,14 +32,16 @@ def add_forest(builder: GraphBuilder, x: str, effect: ForestEffect) -> None:
     )
     number = _add_traversal(builder, x, trees)
     index = builder.op("Cast", number, to=TensorProto.INT64)
-    per_tree = builder.op("Gather", builder.constant(table), index, axis=0)
-    n_trees = len(effect.forests[0].trees)
-    shape = np.array([-1, effect.n_outcomes, n_trees, table.shape[1]], dtype=np.int64)
-    tree_moments = builder.op("Reshape", per_tree, builder.constant(shape), output="tree_moments")
-    axis = builder.constant(np.array([2], dtype=np.int64))
-    builder.op("ReduceMean", tree_moments, axis, output="moments", keepdims=0)
-    builder.output("moments", TensorProto.DOUBLE, effect.n_outcomes, table.shape[1])
-    builder.output("tree_moments", TensorProto.DOUBLE, effect.n_outcomes, n_trees, table.shape[1])
+    # Tree by tree: what one tree's leaves hold fits the innermost cache, what all of them hold does not.
+    by_tree = builder.op("Transpose", index, perm=[1, 0])
+    tree_moments = builder.op("Gather", builder.constant(table), by_tree, axis=0, output="tree_moments")
+    n_trees, width = len(effect.forests[0].trees), table.shape[1]
+    shape = np.array([effect.n_outcomes, n_trees, -1, width], dtype=np.int64)
+    by_outcome = builder.op("Reshape", tree_moments, builder.constant(shape))
+    axis = builder.constant(np.array([1], dtype=np.int64))
+    builder.op("ReduceMean", by_outcome, axis, output="moments", keepdims=0)
+    builder.output("moments", TensorProto.DOUBLE, effect.n_outcomes, "n", width)
+    builder.output("tree_moments", TensorProto.DOUBLE, len(trees), "n", width)
 
 
 def _add_traversal(builder: GraphBuilder, x: str, trees: list[Tree]) -> str:

@@ -2,7 +2,7 @@
 
 Input `x` (n, d) float64, encoded columns in training order. Outputs, all portable and inline:
 
-- `moments` (n, outcomes, p + p*p) float64 and `tree_moments` (n, outcomes, trees, p + p*p) float64 for
+- `moments` (outcomes, n, p + p*p) float64 and `tree_moments` (outcomes * trees, n, p + p*p) float64 for
   forests: per row the precond and the jacobian at the leaf, averaged over trees and tree by tree;
 - `effects` (n, k) float64, outcome-major, and `effect_covariance` (n, outcomes, treatments, treatments)
   float64, where the estimator has one, for linear models;
@@ -52,8 +52,8 @@ class GraphBuilder:
         return name
 
     def output(self, name: str, dtype: int, *shape: int | str) -> None:
-        """Declare a graph output."""
-        self.outputs.append(helper.make_tensor_value_info(name, dtype, ["n", *shape]))
+        """Declare a graph output; the axis of rows is `"n"`."""
+        self.outputs.append(helper.make_tensor_value_info(name, dtype, shape))
 
 
 def compile_graph(bundle: Bundle) -> bytes:

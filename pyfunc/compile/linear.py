@@ -19,7 +19,7 @@ def add_linear(builder: GraphBuilder, x: str, effect: LinearEffect) -> None:
     k = effect.n_outcomes * effect.n_treatments
     product = builder.op("MatMul", x, builder.constant(effect.coef.reshape(k, -1).T))
     builder.op("Add", product, builder.constant(effect.intercept.reshape(k)), output="effects")
-    builder.output("effects", TensorProto.DOUBLE, k)
+    builder.output("effects", TensorProto.DOUBLE, "n", k)
     if effect.covariance is not None:
         _add_covariance(builder, x, effect, effect.covariance)
 
@@ -41,4 +41,4 @@ def _add_covariance(builder: GraphBuilder, x: str, effect: LinearEffect, covaria
     row = builder.op("Unsqueeze", x, builder.constant(np.array([1, 2, 3], dtype=np.int64)))
     axis = builder.constant(np.array([4], dtype=np.int64))
     builder.op("ReduceSum", builder.op("Mul", product, row), axis, output="effect_covariance", keepdims=0)
-    builder.output("effect_covariance", TensorProto.DOUBLE, outcomes, treatments, treatments)
+    builder.output("effect_covariance", TensorProto.DOUBLE, "n", outcomes, treatments, treatments)

@@ -17,7 +17,7 @@ def add_regime_net(builder: GraphBuilder, x: str, net: RegimeMlp | RegimeAttenti
     """Add `regime` (n, r) float32, probabilities, from scaled features `x` in float32."""
     hidden = _add_blocks(builder, x, net) if isinstance(net, RegimeMlp) else _add_attention(builder, x, net)
     builder.op("Softmax", _add_linear(builder, hidden, net.head), output="regime", axis=-1)
-    builder.output("regime", TensorProto.FLOAT, len(net.head.bias))
+    builder.output("regime", TensorProto.FLOAT, "n", len(net.head.bias))
 
 
 def _add_blocks(builder: GraphBuilder, x: str, net: RegimeMlp) -> str:
@@ -43,7 +43,7 @@ def add_uncertainty_net(builder: GraphBuilder, x: str, net: UncertaintyMlp) -> N
     column = builder.op("Softplus", _add_linear(builder, hidden, last))
     axis = builder.constant(np.array([1], dtype=np.int64))
     builder.op("Squeeze", column, axis, output="uncertainty")
-    builder.output("uncertainty", TensorProto.FLOAT)
+    builder.output("uncertainty", TensorProto.FLOAT, "n")
 
 
 def _add_linear(builder: GraphBuilder, x: str, layer: Linear) -> str:
