@@ -81,7 +81,7 @@ def is_registered(places: Places) -> bool:
 
 def train_and_register(environ: Mapping[str, str]) -> None:
     """Make the bundle and hand it over, as a training job would."""
-    print("Training the example model, which takes about 20 seconds:", flush=True)
+    print("Training the example model, which takes about 25 seconds:", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         bundle = f"{folder}/hybrid_causal_model.pkl"
         run(TRAINER, "--output", bundle, environ=environ)

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pyfunc.certificate
-from pyfunc.certificate.verdict import Certificate
+from pyfunc.certificate.verdict import LIBRARIES, Certificate
 from pyfunc.contract import canonical_json, sha256
 
 if TYPE_CHECKING:
     from pyfunc.certificate.child import ReferenceProcess
-
-LIBRARIES = ("econml", "torch", "numpy", "scikit-learn", "scipy", "statsmodels")
 
 
 class Certifier(Protocol):

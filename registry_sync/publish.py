@@ -125,11 +125,11 @@ class Publisher:
             entry,
             certificate=digest,
             certificate_status=certificate.status.value,
-            certified_with=certifier.environment,
+            certified_with=certifier.environment if certificate.is_final else None,
         )
         if not proof.is_enough(proven):
             reason = Reason(UNPROVEN, f"a certificate is required, this is unverified: {certificate.reason}")
-            raise _RefusedError(reason, in_vain, version)
+            raise _RefusedError(reason, in_vain if certificate.is_final else None, version)
         return proven
 
     def _served(self, prefix: str, entry: PublishedVersion) -> dict[str, bytes]:

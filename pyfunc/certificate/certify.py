@@ -6,6 +6,7 @@ A certificate is canonical JSON without a clock: equal inputs on equal libraries
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -70,7 +71,8 @@ def certify(bundle: bytes, files: Mapping[str, bytes], libraries: Libraries, *, 
         "rows": _rows_document(rows),
     }
     if isinstance(reference, NoReference):
-        return _certificate(Status.UNVERIFIED, reference.reason, facts)
+        unverified = _certificate(Status.UNVERIFIED, reference.reason, facts)
+        return replace(unverified, is_final=reference.is_final)
     if problem := _misfit(compiled, reference.answers):
         return _certificate(Status.FAILED, problem, facts)
     outputs = {name: _compare(name, reference.answers[name], compiled[name]) for name in compiled}

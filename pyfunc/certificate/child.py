@@ -44,10 +44,14 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class NoReference:
-    """Why the libraries did not answer; `versions` is empty where they are not installed."""
+    """Why the libraries did not answer; `versions` is empty where they are not installed.
+
+    `is_final` is False where they were stopped on the way, so that another try may succeed.
+    """
 
     reason: str
     versions: dict[str, str] = field(default_factory=dict)
+    is_final: bool = True
 
 
 class ReferenceProcess:
@@ -98,7 +102,7 @@ class ReferenceProcess:
             return self._ask(bundle, x)
         except (_SilentError, BrokenPipeError, ValueError) as exc:
             self.close()
-            return NoReference(f"the reference process gave no answer: {exc}")
+            return NoReference(f"the reference process gave no answer: {exc}", is_final=False)
 
     def close(self) -> None:
         """Stop the child and everything it started."""
@@ -138,7 +142,7 @@ class ReferenceProcess:
                 refused = (folder / REFUSED_FILE).read_text(encoding="utf-8")
                 return NoReference(f"the libraries refuse the bundle: {refused}", versions)
         found = _SIGNALS.get(-status, f"it ended with status {status}")
-        return NoReference(f"the reference process was stopped: {found}", versions)
+        return NoReference(f"the reference process was stopped: {found}", versions, is_final=False)
 
     def _reply(self, timeout_s: float) -> dict[str, Any]:
         """The next line the child writes."""

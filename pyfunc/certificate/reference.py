@@ -27,11 +27,11 @@ import numpy as np
 from pyfunc.bundle.arrays import AnyArray
 from pyfunc.bundle.read import interpret, read_root
 from pyfunc.bundle.tensors import read_state
+from pyfunc.certificate.verdict import LIBRARIES
 
 if TYPE_CHECKING:
     from pyfunc.answer import FloatArray
 
-LIBRARIES = ("econml", "numpy", "scikit-learn", "scipy", "statsmodels", "torch")
 BUNDLE_FILE, ROWS_FILE, ANSWERS_FILE, REFUSED_FILE = "bundle", "rows.npy", "answers.npz", "refused.txt"
 
 ALPHA = 0.05

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+LIBRARIES = ("econml", "numpy", "scikit-learn", "scipy", "statsmodels", "torch")
+"""Distributions that decide what the reference answers."""
+
 
 class Status(StrEnum):
     """A certificate's verdict."""
@@ -19,8 +22,12 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What was found: `reason` is empty where verified, `document` the JSON to keep."""
+    """What was found: `reason` is empty where verified, `document` the JSON to keep.
+
+    `is_final` is False where the same libraries may do better next time: they were stopped on the way.
+    """
 
     status: Status
     reason: str
     document: bytes
+    is_final: bool = True

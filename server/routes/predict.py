@@ -11,10 +11,10 @@ from fastapi import APIRouter, Request, Response
 
 from server.codecs import check_media_type
 from server.errors import BodyTooLargeError
-from server.fast_path import INLINE_BYTES, ROUTE
+from server.fast_path import ROUTE
 from server.middleware import context_of
 from server.models import Models
-from server.predict import Answer, Policy, predict
+from server.predict import Policy, predict
 from server.routes.documents import ERRORS, PREDICT_REQUEST, PredictAnswer
 from server.routes.models import serve
 
@@ -34,18 +34,13 @@ def router(models: Models, policy: Policy, *, max_body_bytes: int) -> APIRouter:
         entry = await serve(models, model_id, request)
         check_media_type(request.headers.get("content-type"), request.headers.get("content-encoding"))
         body = await _read_body(request, max_body_bytes)
+        if not limiter:  # a limiter belongs to the event loop that made it
+            limiter.append(CapacityLimiter(len(os.sched_getaffinity(0))))
         work = partial(predict, entry.model, body, request.scope["query_string"], policy)
-        answer = await _run(work, inline=len(body) <= INLINE_BYTES)
+        answer = await run_sync(work, limiter=limiter[0])
         context_of(request.scope).facts["rows"] = answer.rows
         headers = {"X-Model-Version": entry.ref.version}
         return Response(answer.body, media_type="application/json", headers=headers)
-
-    async def _run(work: partial[Answer], *, inline: bool) -> Answer:
-        if inline:
-            return work()
-        if not limiter:  # a limiter belongs to the event loop that made it
-            limiter.append(CapacityLimiter(len(os.sched_getaffinity(0))))
-        return await run_sync(work, limiter=limiter[0])
 
     return routes
 

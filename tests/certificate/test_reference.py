@@ -152,6 +152,7 @@ def test_a_job_that_dies_takes_nothing_with_it(monkeypatch: pytest.MonkeyPatch) 
 
         assert isinstance(found, NoReference)
         assert "killed" in found.reason
+        assert not found.is_final
         assert running is process._process  # noqa: SLF001
         assert isinstance(process.ask(bundle_bytes(LINEAR), expected(LINEAR).rows), Reference)
 
@@ -182,6 +183,7 @@ def test_a_process_that_dies_is_replaced() -> None:
 
         assert isinstance(found, NoReference)
         assert "no answer" in found.reason
+        assert not found.is_final
         assert isinstance(process.ask(bundle_bytes(LINEAR), expected(LINEAR).rows), Reference)
 
 

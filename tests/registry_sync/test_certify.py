@@ -31,6 +31,7 @@ class ScriptedCertifier:
     def __init__(self) -> None:
         self.environment: str | None = HERE
         self.status, self.reason, self.asked = Status.VERIFIED, "", 0
+        self.is_final = True
         self.error: Exception | None = None
 
     def prepare(self) -> None:
@@ -42,7 +43,7 @@ class ScriptedCertifier:
         if self.error is not None:
             raise self.error
         document = json.dumps([self.status, version, sorted(map(sha256, files.values())), sha256(bundle)])
-        return Certificate(self.status, self.reason, document.encode())
+        return Certificate(self.status, self.reason, document.encode(), self.is_final)
 
     def close(self) -> None:
         """Nothing to close."""
@@ -167,6 +168,20 @@ def test_an_unverified_version_is_served_and_certified_later(house: CertifiedHou
     house.sync()
     assert ("verified", ELSEWHERE) == (house.entry().certificate_status, house.entry().certified_with)
     assert [b"a1"] == house.converted
+    house.assert_settled()
+
+
+@pytest.mark.parametrize("required", [False, True])
+def test_libraries_that_were_stopped_are_asked_again(house: CertifiedHouse, required: bool) -> None:  # noqa: FBT001
+    """A limit of time or memory may have room next time; meanwhile the index stays as it is."""
+    house.script.status, house.script.is_final, house.required = Status.UNVERIFIED, False, required
+    house.sync()
+    assert not house.sync().written
+    assert 2 == house.script.asked
+
+    house.script.status, house.script.is_final = Status.VERIFIED, True
+    house.sync()
+    assert "verified" == house.entry().certificate_status
     house.assert_settled()
 
 

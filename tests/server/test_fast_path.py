@@ -19,13 +19,13 @@ from pyfunc.errors import IntervalUnavailableError
 from pyfunc.model import HybridCausalModel
 from pyfunc.query import POINT, EffectQuery
 from server.batching import MAX_BATCH, Batcher
-from server.fast_path import INLINE_BYTES
+from server.fast_path import INLINE_BYTES, INLINE_ROWS
 from tests.bundles import FOREST, LINEAR, expected
 from tests.server.conftest import CATEGORY, THREE
 from tests.server.running import JSON, Running, wait_for_line
 
 PLAIN = JSON
-FRAMEWORK = {"Content-Type": "application/json; charset=utf-8"}
+FRAMEWORK = {"Content-Type": 'application/json; charset="utf-8"'}
 """Means the same, but is not plain."""
 
 RECORD = expected(FOREST).records()[0]
@@ -37,6 +37,8 @@ BODIES: dict[str, tuple[str, object, str]] = {
     "with a category": (CATEGORY, expected(CATEGORY).records()[0], ""),
     "whole numbers": (FOREST, {name: round(value) for name, value in RECORD.items()}, ""),
     "two records": (FOREST, [RECORD, RECORD], ""),
+    "as many records as go this way": (FOREST, [{NAME: 1.0}] * INLINE_ROWS, ""),
+    "more of them": (FOREST, [{NAME: 1.0}] * (INLINE_ROWS + 1), ""),
     "instances": (FOREST, {"instances": [RECORD], "params": {"confidence": 0.9}}, ""),
     "an interval": (FOREST, RECORD, "confidence=0.9"),
     "a contrast": (FOREST, RECORD, "treatment_to=2&treatment_from=0.5"),
