@@ -33,7 +33,7 @@ from benchmarks.wrk import LoadError
 
 HERE = Path(__file__).parent
 README, CHART, RESULTS = HERE / "README.md", HERE / "chart.svg", HERE / "results.json"
-CAPTION = "Requests a second with one record each, one server core, logarithmic"
+CAPTION = "Requests a second with one record each, one server core (as bundled: two), logarithmic"
 CHOICES = (*(peer.name for peer in lineup(Layout(HERE))), "start", "memory", "conversion")
 
 

@@ -20,17 +20,25 @@ import numpy as np
 import pyfunc
 from pyfunc.answer import FloatArray
 from pyfunc.bundle.arrays import AnyArray
-from pyfunc.certificate.reference import ANSWERS_FILE, BUNDLE_FILE, REFUSED_FILE, ROWS_FILE, WALL_S
+from pyfunc.certificate.reference import (
+    ANSWERS_FILE,
+    BUNDLE_FILE,
+    NO_MEMORY,
+    REFUSED,
+    REFUSED_FILE,
+    ROWS_FILE,
+    WALL_S,
+)
 
 START_S = 120.0
 STOP_S = 2.0
 GRACE_S = 15.0
 """Beyond a job's own limit: who has not answered then is stopped from outside."""
-REFUSED = 3
-_SIGNALS = {
-    signal.SIGALRM: f"it took longer than {WALL_S} s",
-    signal.SIGXCPU: "it used up its processor time",
-    signal.SIGKILL: "it was killed, as by a limit of memory or time",
+_STOPS = {
+    -signal.SIGALRM: f"it took longer than {WALL_S} s",
+    -signal.SIGXCPU: "it used up its processor time",
+    -signal.SIGKILL: "it was killed, as by a limit of memory or time",
+    NO_MEMORY: "it ran out of memory",
 }
 
 
@@ -141,7 +149,7 @@ class ReferenceProcess:
             if status == REFUSED:
                 refused = (folder / REFUSED_FILE).read_text(encoding="utf-8")
                 return NoReference(f"the libraries refuse the bundle: {refused}", versions)
-        found = _SIGNALS.get(-status, f"it ended with status {status}")
+        found = _STOPS.get(status, f"it ended with status {status}")
         return NoReference(f"the reference process was stopped: {found}", versions, is_final=False)
 
     def _reply(self, timeout_s: float) -> dict[str, Any]:

@@ -39,6 +39,9 @@ ALPHA = 0.05
 N_INTERVAL_ROWS = 256
 """The first rows are asked for intervals as well, which take econml a hundred times longer."""
 
+REFUSED, NO_MEMORY = 3, 4
+"""Exit codes of a job."""
+
 CPU_S, WALL_S = 120, 240
 MEMORY = 4 * 2**30
 """Beyond what the libraries took to load."""
@@ -89,15 +92,16 @@ def _fork(folder: Path) -> int:
 
 def confine() -> None:
     """Take from this process what computing does not need."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0]) if Path("/proc/self/statm").exists() else 0
-    size = pages * resource.getpagesize()
-    for kind, most in (
-        (resource.RLIMIT_AS, size + MEMORY),
+    limits = [
         (resource.RLIMIT_CPU, CPU_S),
         (resource.RLIMIT_FSIZE, FILE_SIZE),
         (resource.RLIMIT_NOFILE, 256),
         (resource.RLIMIT_CORE, 0),
-    ):
+    ]
+    if (status := Path("/proc/self/statm")).exists():  # Linux, where the limit counts what is mapped
+        mapped = int(status.read_text().split()[0]) * resource.getpagesize()
+        limits.append((resource.RLIMIT_AS, mapped + MEMORY))
+    for kind, most in limits:
         _, hard = resource.getrlimit(kind)
         limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(kind, (limit, limit))
@@ -111,16 +115,18 @@ def _refuse(event: str, _args: object) -> None:
 
 
 def run(folder: Path) -> int:
-    """Answer one job: 0 with answers, 3 where the reader, a library or a limit refuses, which is written."""
+    """Answer one job: 0 with answers, `REFUSED` with the reader's or a library's words, `NO_MEMORY`."""
     warnings.simplefilter("ignore")  # of libraries, about versions and small samples
     try:
         answers = answer((folder / BUNDLE_FILE).read_bytes(), np.load(folder / ROWS_FILE, allow_pickle=False))
         if meant_for_others := sorted(name for name in sys.modules if name.startswith(FORBIDDEN_MODULES)):
             raise AssertionError(f"the reference must not know of {meant_for_others}")  # noqa: TRY301
         np.savez(folder / ANSWERS_FILE, **answers)  # type: ignore[arg-type]  # its signature mixes names and flags
+    except MemoryError:
+        return NO_MEMORY
     except Exception as exc:  # libraries of any version raise what they like on another's state
         (folder / REFUSED_FILE).write_text(f"{type(exc).__name__}: {exc}"[:1000], encoding="utf-8")
-        return 3
+        return REFUSED
     return 0
 
 

@@ -13,8 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pyfunc.answer import FloatArray
+from pyfunc.bundle.arrays import AnyArray
 from pyfunc.bundle.read import read_root
 from pyfunc.certificate import child
+from pyfunc.certificate import reference as module
 from pyfunc.certificate.child import NoReference, Reference, ReferenceProcess
 from tests.aws import ROOT
 from tests.bundle.pickles import code_running
@@ -123,6 +126,22 @@ def test_it_never_imports_the_compiler_or_the_engine(versions: Mapping[str, Vers
     assert ["0", "[]"] == clean[:2]
     assert "3" == spoilt[0]
     assert "pyfunc.engine" in (tmp_path / "refused.txt").read_text()
+
+
+def test_a_job_that_needs_too_much_memory_is_no_verdict_on_the_bundle(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It has an exit code of its own, which is told apart from a refusal."""
+    (tmp_path / "bundle").write_bytes(bundle_bytes(LINEAR))
+    np.save(tmp_path / "rows.npy", expected(LINEAR).rows)
+
+    def too_much(bundle: bytes, x: FloatArray) -> dict[str, AnyArray]:
+        raise MemoryError
+
+    monkeypatch.setattr(module, "answer", too_much)
+
+    assert module.NO_MEMORY == module.run(tmp_path) != module.REFUSED
+    assert not (tmp_path / "refused.txt").exists()
 
 
 def test_a_hostile_bundle_is_refused_before_anything_is_made(
