@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyfunc.bundle.arrays import AnyArray
+from pyfunc.bundle.contents import ForestEffect, LinearEffect
 from pyfunc.bundle.read import interpret, read_root
 from pyfunc.bundle.tensors import read_state
 from pyfunc.certificate.verdict import LIBRARIES
@@ -139,7 +140,7 @@ def answer(bundle: bytes, x: FloatArray) -> dict[str, AnyArray]:
 
     Returns:
         effects (n, k), of the first `N_INTERVAL_ROWS` rows lower and upper where the estimator was fitted
-        with inference, and what there is of regime_probabilities (n, r) and uncertainty (n,); all float64.
+        for them, and what there is of regime_probabilities (n, r) and uncertainty (n,); all float64.
 
     Raises:
         BundleError: the inert reader refuses the bundle.
@@ -149,13 +150,13 @@ def answer(bundle: bytes, x: FloatArray) -> dict[str, AnyArray]:
     from pyfunc.certificate.materialise import materialise  # noqa: PLC0415
 
     read, budget = read_root(bundle)
-    interpret(read, budget)  # accepts it, or refuses
+    effect = interpret(read, budget).effect  # or it refuses
     root: dict[str, Any] = read  # type: ignore[assignment]  # what was accepted is a dict, as are its parts
     parts, home = root["model_state"], root.get("encoder") or root
     scaler, estimator = materialise(home["scaler"]), materialise(parts["causal_model"])
     scaled = scaler.transform(x)
     answers = {"effects": estimator.const_marginal_effect(scaled).reshape(len(x), -1)}
-    if estimator._inference is not None:  # noqa: SLF001 - econml has no public word for it
+    if _has_inference(effect):
         few = scaled[:N_INTERVAL_ROWS]
         ends = estimator.const_marginal_effect_interval(few, alpha=ALPHA)
         answers["lower"], answers["upper"] = (end.reshape(len(few), -1) for end in ends)
@@ -164,6 +165,12 @@ def answer(bundle: bytes, x: FloatArray) -> dict[str, AnyArray]:
     if state := read_state(parts.get("uncertainty_estimator_state"), budget):
         answers["uncertainty"] = torch_nets.uncertainty(state, scaled)
     return answers
+
+
+def _has_inference(effect: ForestEffect | LinearEffect) -> bool:
+    if isinstance(effect, LinearEffect):
+        return effect.covariance is not None
+    return all(forest.bags for forest in effect.forests)
 
 
 if __name__ == "__main__":

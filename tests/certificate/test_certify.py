@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from econml.dml import CausalForestDML, LinearDML, SparseLinearDML
 from onnx import numpy_helper
 
 from pyfunc.answer import FloatArray
+from pyfunc.artifact import write_artifact
 from pyfunc.bundle import read_bundle
 from pyfunc.certificate.certify import certify
 from pyfunc.certificate.child import NoReference, Reference, ReferenceProcess
 from pyfunc.certificate.rows import choose_rows
 from pyfunc.certificate.verdict import Certificate, Status
-from pyfunc.contract import GOLDEN_FILE, ONNX_FILE, sha256
+from pyfunc.contract import GOLDEN_FILE, ONNX_FILE, SERVED_FILES, sha256
 from pyfunc.golden import golden_document, golden_input
 from pyfunc.model import open_model
 from tests.bundles import FOREST, LINEAR
 from tests.certificate.conftest import SAMPLES, Version
+from tests.pyfunc.live import fit
 
 Nodes = dict[str, Any]
 
@@ -55,6 +59,39 @@ def test_every_sample_is_verified(
     assert {"econml", "torch", "numpy", "scikit-learn", "scipy", "statsmodels"} == set(document["libraries"])
     assert sha256(version.bundle) == document["bundle_sha256"]
     assert sha256(version.files[ONNX_FILE]) == document["graph_sha256"]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (CausalForestDML, {"n_estimators": 8, "n_jobs": 1, "inference": False}),
+        (CausalForestDML, {"n_estimators": 8, "n_jobs": 1, "fit_intercept": False}),
+        (LinearDML, {}),
+        (LinearDML, {"fit_cate_intercept": False}),
+        (SparseLinearDML, {}),
+    ],
+)
+@pytest.mark.parametrize(("treatments", "outcomes"), [(1, 1), (2, 2)])
+def test_estimators_of_every_kind_are_verified(
+    reference: ReferenceProcess,
+    tmp_path: Path,
+    kind: type,
+    options: dict[str, Any],
+    treatments: int,
+    outcomes: int,
+) -> None:
+    """Also without nets, and forests that give no intervals: the libraries are not asked for any."""
+    data = fit(kind, treatments, outcomes, **options).live().to_bundle()
+    write_artifact(data, tmp_path)
+    files = {path: (tmp_path / path).read_bytes() for path in SERVED_FILES}
+
+    certificate = certified(Version(data, files, "any"), reference)
+
+    assert (Status.VERIFIED, "") == (certificate.status, certificate.reason)
+    outputs = set(json.loads(certificate.document)["outputs"])
+    assert {"effects", *([] if "inference" in options else ["lower", "upper"])} == outputs
 
 
 def test_what_is_recorded_can_be_asked_again(
