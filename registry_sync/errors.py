@@ -5,6 +5,8 @@ A type says whether trying again can help; `exits.py` holds the table that turns
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class SyncError(Exception):
     """Root of everything `registry_sync` raises on purpose."""
@@ -34,7 +36,19 @@ class EmptyRegistryError(SyncError):
         super().__init__(
             f"{registry}: expected rows, since the mirror serves {served} model(s), found none; nothing was "
             "changed. Check that this is the right registry; to withdraw a model set its row's status to "
-            "'retired'"
+            f"'retired', and if the registry is meant to be empty, run with --allow-withdraw {served}"
+        )
+
+
+class MassWithdrawalError(SyncError):
+    """The run would withdraw so much of what is served that it is taken for a fault, not for an order."""
+
+    def __init__(self, withdrawn: Sequence[str], served: int) -> None:
+        self.withdrawn, self.served = tuple(withdrawn), served
+        shown = ", ".join(self.withdrawn[:10]) + (", ..." if len(self.withdrawn) > 10 else "")  # noqa: PLR2004
+        super().__init__(
+            f"expected to go on serving most of {served} models, found {len(self.withdrawn)} to withdraw: "
+            f"{shown}; nothing was changed. If that is meant, run with --allow-withdraw {len(self.withdrawn)}"
         )
 
 

@@ -15,6 +15,7 @@ from registry_sync.errors import (
     DiskError,
     EmptyRegistryError,
     InvalidKeyError,
+    MassWithdrawalError,
     PermissionDeniedError,
     RowExistsError,
     UnavailableError,
@@ -24,6 +25,7 @@ __all__ = ["BUG", "CONFIGURATION", "DATA", "DISK", "OK", "PERMISSION", "STOPPED"
 
 _CODES: dict[type[BaseException], int] = {
     EmptyRegistryError: DATA,
+    MassWithdrawalError: DATA,
     RowExistsError: DATA,
     ConflictError: DATA,
     ArtifactError: DATA,

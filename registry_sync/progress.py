@@ -6,7 +6,7 @@ Both go to standard error; standard output is the report's.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -18,8 +18,8 @@ class Progress(Protocol):
     def event(self, name: str, **fields: object) -> None:
         """Something happened."""
 
-    def track(self, items: Sequence[T], what: str) -> Iterable[T]:
-        """The items, one by one, showing how far we are."""
+    def track(self, items: Iterable[T], total: int, what: str) -> Iterable[T]:
+        """The items, one by one, showing how many of the total are done."""
 
 
 class TerminalProgress:
@@ -32,11 +32,11 @@ class TerminalProgress:
         shown = "  ".join(f"{key}={value}" for key, value in fields.items())
         tqdm.write(f"{name:<18} {shown}", file=sys.stderr)
 
-    def track(self, items: Sequence[T], what: str) -> Iterable[T]:
+    def track(self, items: Iterable[T], total: int, what: str) -> Iterable[T]:
         """The items under a bar; no bar for no work."""
         from tqdm import tqdm  # noqa: PLC0415 - only a terminal needs it
 
-        return tqdm(items, desc=what, unit="bundle", file=sys.stderr) if items else items
+        return tqdm(items, total=total, desc=what, unit="bundle", file=sys.stderr) if total else items
 
 
 class JsonLines:
@@ -58,10 +58,10 @@ class JsonLines:
         """Something happened."""
         self._log.info(name, **fields)
 
-    def track(self, items: Sequence[T], what: str) -> Iterable[T]:
+    def track(self, items: Iterable[T], total: int, what: str) -> Iterable[T]:
         """The items, after a line that says how many."""
-        if items:
-            self.event("work.started", what=what, items=len(items))
+        if total:
+            self.event("work.started", what=what, items=total)
         return items
 
 

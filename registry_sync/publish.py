@@ -64,6 +64,11 @@ class Publisher:
             return None
         return Proof(self.certifier.environment, self.is_certificate_required)
 
+    def interrupt(self) -> None:
+        """Let whoever is publishing in another thread end soon; nothing more will be published."""
+        if self.certifier is not None:
+            self.certifier.close()
+
     def publish(
         self, row: RegistryRow, bundle: ObjectStat, published: Mapping[str, PublishedVersion]
     ) -> Outcome:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def register(
     """
     data = _read(bundle)
     item = _item(registration, data, bucket)
-    checked = parse_row({**item, "status": READY}, bucket=bucket)
+    checked = parse_row({**item, "status": READY}, bucket=bucket, now=datetime.now(UTC))
     if isinstance(checked, RowFault):
         raise ConfigurationError(f"the row would be quarantined: {checked.reason.message}")
     _upload(store, checked.bundle_key, data)

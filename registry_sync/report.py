@@ -19,12 +19,12 @@ def sync_report(result: SyncResult, execution: Execution, *, exit_code: int) -> 
     """The report of a finished sync.
 
     A row is `published` if this run made its version, else `unchanged`; a quarantined row says which version
-    of it, if any, is still served.
+    of it, if any, is still served; a postponed one has met a service that failed.
     """
     states = _states(result)
     actions = {kind: [action.key for action in result.plan.actions if action.kind is kind] for kind in Kind}
     carried = (*actions[Kind.CONVERT], *actions[Kind.CERTIFY], *actions[Kind.KEEP])
-    served = [key for key in carried if not states[key].reason]
+    served = [key for key in carried if not states[key].reason and key not in result.postponed]
     refused = [key for key, state in states.items() if state.reason and key in _keys(result.plan)]
     lists = {
         "published": [_served(result, key) for key in sorted(served) if _is_made(result, states[key])],
@@ -34,6 +34,7 @@ def sync_report(result: SyncResult, execution: Execution, *, exit_code: int) -> 
         "absent": [_version(states[key]) for key in actions[Kind.ABSENT]],
         "listed": [{**_row(key), "status": states[key].status} for key in actions[Kind.LIST]],
         "quarantined": [_quarantined(states[key]) for key in sorted(refused)],
+        "postponed": [{**_row(key), "message": str(why)} for key, why in sorted(result.postponed.items())],
     }
     return {
         "outcome": "done",

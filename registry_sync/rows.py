@@ -7,9 +7,9 @@ lack its path, and a `retired` one withdraws whatever else it holds. Unknown att
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TypedDict
 
@@ -18,6 +18,15 @@ from pyfunc.documents import SHA256
 
 READY = "ready"
 RETIRED = "retired"
+PIPELINE_STATUSES = frozenset(
+    {
+        *("archived", "candidate", "deprecated", "draft", "evaluating", "failed", "pending", "registered"),
+        *("running", "staging", "testing", "training", "validated", "validating"),
+    }
+)
+"""Words a pipeline may have for a row that is neither served nor withdrawn."""
+AHEAD = timedelta(days=1)
+"""How far `created_at` may lie ahead: more than clocks and forgotten time zones differ by."""
 ATTRIBUTES = (
     "model_id",
     "created_at",
@@ -112,12 +121,20 @@ class _FaultError(Exception):
         super().__init__(message)
 
 
-def parse_row(item: Mapping[str, object], *, bucket: str | None) -> RegistryRow | RowFault:
+def parse_row(
+    item: Mapping[str, object],
+    *,
+    bucket: str | None,
+    now: datetime,
+    statuses: Container[str] = PIPELINE_STATUSES,
+) -> RegistryRow | RowFault:
     """Read one item of the registry.
 
     Args:
         item: attribute values as Python objects; numbers as int or Decimal.
         bucket: name of the artifacts bucket, None where a folder stands for it.
+        now: the instant which `created_at` may not lie far ahead of.
+        statuses: what a row may say beside `ready` and `retired`.
     """
     texts = _Texts(
         model_id=_any_text(item, "model_id"),
@@ -129,12 +146,14 @@ def parse_row(item: Mapping[str, object], *, bucket: str | None) -> RegistryRow 
         model_path=_any_text(item, "model_path"),
     )
     try:
-        return _row(item, texts, bucket)
+        return _row(item, texts, bucket, now, statuses)
     except _FaultError as fault:
         return RowFault(reason=fault.reason, **texts)
 
 
-def _row(item: Mapping[str, object], texts: _Texts, bucket: str | None) -> RegistryRow:
+def _row(
+    item: Mapping[str, object], texts: _Texts, bucket: str | None, now: datetime, statuses: Container[str]
+) -> RegistryRow:
     for name, text in texts.items():
         if item.get(name) not in (None, text) and isinstance(item[name], str):
             raise _FaultError("attribute_type", f"{name}: expected Unicode text, found a lone surrogate")
@@ -145,8 +164,14 @@ def _row(item: Mapping[str, object], texts: _Texts, bucket: str | None) -> Regis
             f"model_id: expected 1-128 of A-Z a-z 0-9 . _ - starting with a letter or digit, "
             f"found {_shown(model_id)}",
         )
-    instant = _instant(_required_text(item, "created_at"))
+    instant = _instant(_required_text(item, "created_at"), now)
     status = _required_text(item, "status")
+    if status not in (READY, RETIRED) and status not in statuses:
+        raise _FaultError(
+            "status_unknown",
+            f"status: expected {READY!r}, {RETIRED!r} or one of the pipeline's other words, found "
+            f"{_shown(status)}; if that is one of them, name it in TAUSERVE_STATUSES",
+        )
     if status != READY:
         return RegistryRow(instant=instant, ttl=_whole(item.get("ttl")), **texts)
     for name in ("model_name", "model_version", "execution_id"):
@@ -205,13 +230,19 @@ def parse_instant(text: str) -> datetime:
         raise ValueError(text) from exc
 
 
-def _instant(text: str) -> datetime:
+def _instant(text: str, now: datetime) -> datetime:
     try:
-        return parse_instant(text)
+        instant = parse_instant(text)
     except ValueError as exc:
         raise _FaultError(
             "created_at_invalid", f"created_at: expected an ISO 8601 timestamp, found {_shown(text)}"
         ) from exc
+    if instant > now + AHEAD:
+        # Taken at its word it would stay the current version until then, whatever is trained meanwhile.
+        raise _FaultError(
+            "created_at_future", f"created_at: expected an instant that has come, found {_shown(text)}"
+        )
+    return instant
 
 
 def _shown(text: str) -> str:

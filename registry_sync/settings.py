@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Self
 
 from registry_sync.errors import ConfigurationError
+from registry_sync.rows import PIPELINE_STATUSES
 
 STEP_FUNCTIONS = "step-functions"
 STANDALONE = "standalone"
 REQUIRE_CERTIFICATE = "TAUSERVE_REQUIRE_CERTIFICATE"
+STATUSES = "TAUSERVE_STATUSES"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +54,9 @@ def is_certificate_required(environ: Mapping[str, str]) -> bool:
     if value not in ("0", "1"):
         raise ConfigurationError(f"{REQUIRE_CERTIFICATE}: expected 0 or 1, found {value!r}")
     return value == "1"
+
+
+def statuses(environ: Mapping[str, str]) -> frozenset[str]:
+    """What a row may say beside `ready` and `retired` (`TAUSERVE_STATUSES`, with commas between)."""
+    named = frozenset(word.strip() for word in environ.get(STATUSES, "").split(","))
+    return PIPELINE_STATUSES | (named - {""})

@@ -14,6 +14,11 @@ from pyfunc.contract import BundleStamp, Index, PublishedModel, PublishedVersion
 from registry_sync.plan import SyncPlan
 from registry_sync.rows import READY, RowKey, parse_instant, state_key
 
+GUARDED_FROM = 5
+"""Served models from which on a run may not withdraw more than a share of them."""
+LARGEST_SHARE = 5
+"""One in so many may go."""
+
 
 @dataclass(frozen=True, slots=True)
 class Converted:
@@ -63,6 +68,16 @@ def settle(plan: SyncPlan, outcomes: Mapping[RowKey, Outcome]) -> Index:
         if model := _model(rows, known.get(name, {}), was):
             models[name] = model
     return Index(models, tuple(sorted(states, key=state_key)))
+
+
+def withdrawn_models(before: Index, after: Index) -> list[str]:
+    """Models that were served before and are not after."""
+    return sorted(before.models.keys() - after.models.keys())
+
+
+def is_mass_withdrawal(withdrawn: int, served: int) -> bool:
+    """Whether withdrawing so many of the served models looks like a fault of the registry."""
+    return served >= GUARDED_FROM and withdrawn * LARGEST_SHARE > served
 
 
 def _listed_after(state: RowState, outcome: Outcome) -> RowState:

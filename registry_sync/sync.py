@@ -2,31 +2,36 @@
 
 The index is read before the registry is scanned. Whoever replaces an index has therefore seen the registry
 as it was later than the writer of the index it replaces, and two syncs at once lose neither's version: the
-second one to finish finds the index changed and starts over with it, keeping what it converted.
+second one to finish finds the index changed and starts over with it, keeping what it converted. Just before
+the index is written, each row that changes what is served is read once more: one that was edited meanwhile
+starts the pass over, too.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from pyfunc.contract import INDEX_KEY, MAX_INDEX_BYTES, Index
+from registry_sync.conversions import Memory, carry_out
 from registry_sync.errors import (
     ConfigurationError,
     ConflictError,
     EmptyRegistryError,
     IndexContendedError,
+    MassWithdrawalError,
     ObjectMissingError,
+    UnavailableError,
 )
 from registry_sync.plan import Action, Kind, SyncPlan, plan_sync
 from registry_sync.progress import Progress
 from registry_sync.publish import Publisher
-from registry_sync.rows import READY, RegistryRow, RowFault, RowKey, parse_row
-from registry_sync.settle import Converted, Outcome, settle
-from registry_sync.source import RegistrySource
+from registry_sync.rows import PIPELINE_STATUSES, READY, RETIRED, RegistryRow, RowFault, RowKey, parse_row
+from registry_sync.settle import is_mass_withdrawal, settle, withdrawn_models
+from registry_sync.source import Item, RegistrySource
 from registry_sync.store import ArtifactStore, ObjectStat, StoredObject
 
 INDEX_ATTEMPTS = 8
@@ -35,38 +40,53 @@ _BACKOFF_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """What is carried from where to where; `bucket` is None where a folder stands for the bucket."""
+    """What is carried from where to where, and how many bundles at a time.
+
+    `bucket` is None where a folder stands for the bucket; `statuses` are what rows may say beside `ready` and
+    `retired`.
+    """
 
     source: RegistrySource
     publisher: Publisher
     bucket: str | None
     now: Callable[[], datetime]
+    workers: int = 1
+    statuses: Container[str] = PIPELINE_STATUSES
 
     @property
     def store(self) -> ArtifactStore:
         """Where bundles are and the mirror goes."""
         return self.publisher.store
 
+    def read_row(self, item: Item, now: datetime) -> RegistryRow | RowFault:
+        """What an item of the registry says."""
+        return parse_row(item, bucket=self.bucket, now=now, statuses=self.statuses)
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What the caller asked for: one model only, absent rows withdrawn."""
+    """What the caller asked for: one model only, absent rows withdrawn, so many models withdrawn at most.
+
+    `allow_withdraw` counts only where a run would withdraw suspiciously many.
+    """
 
     model_id: str | None = None
     prune: bool = False
+    allow_withdraw: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SyncResult:
     """What the last pass decided, the versions this run made, the index after it, and whether we wrote it.
 
-    `made` holds model and version.
+    `made` holds model and version, `postponed` what was left to the next sync and why.
     """
 
     plan: SyncPlan
     made: frozenset[tuple[str, str]]
     index: Index
     written: bool
+    postponed: Mapping[RowKey, UnavailableError] = field(default_factory=dict)
 
 
 def take_stock(sides: Sides, scope: Scope) -> tuple[StoredObject | None, SyncPlan]:
@@ -80,7 +100,8 @@ def take_stock(sides: Sides, scope: Scope) -> tuple[StoredObject | None, SyncPla
     """
     stored = _read_index(sides.store)
     index = Index() if stored is None else Index.from_bytes(stored.data)
-    rows = [parse_row(item, bucket=sides.bucket) for item in sides.source.scan(scope.model_id)]
+    now = sides.now()
+    rows = [sides.read_row(item, now) for item in sides.source.scan(scope.model_id)]
     if not rows:
         _check_empty(sides.source.name, index, scope)
     plan = plan_sync(
@@ -88,7 +109,7 @@ def take_stock(sides: Sides, scope: Scope) -> tuple[StoredObject | None, SyncPla
         _listed(sides.store, rows),
         index,
         sides.publisher.code,
-        sides.now(),
+        now,
         proof=sides.publisher.proof,
         prune=scope.prune,
         model_id=scope.model_id,
@@ -100,79 +121,67 @@ def run_sync(sides: Sides, scope: Scope, progress: Progress) -> SyncResult:
     """Carry the registry over.
 
     Raises:
-        IndexContendedError: other syncs came first every time.
+        IndexContendedError: other syncs came first every time, or rows were edited every time.
+        MassWithdrawalError: more of what is served would go than may go unasked.
         SyncError, ArtifactError: as `take_stock` and `Publisher.publish`.
     """
-    memory = _Memory()
+    memory = Memory()
     for attempt in range(INDEX_ATTEMPTS):
         stored, plan = take_stock(sides, scope)
-        outcomes = _convert(plan, sides.publisher, memory, progress)
-        index = settle(plan, outcomes)
-        data = index.to_bytes()
-        made = frozenset(memory.made)
+        check_withdrawals(plan.index, settle(plan, {}), scope)
+        done = carry_out(plan, sides.publisher, memory, progress, workers=sides.workers)
+        index = settle(plan, done.outcomes)
+        check_withdrawals(plan.index, index, scope)
+        data, made = index.to_bytes(), frozenset(memory.made)
         if stored is not None and stored.data == data:
-            return SyncResult(plan, made, index, written=False)
+            return SyncResult(plan, made, index, written=False, postponed=done.postponed)
+        if edited := _edited(sides, plan):
+            progress.event("row.edited", model_id=edited[0], created_at=edited[1], attempt=attempt + 1)
+            _back_off(attempt)
+            continue
         try:
             sides.store.replace(INDEX_KEY, data, expected=stored)
         except ConflictError:
             progress.event("index.conflict", attempt=attempt + 1)
-            time.sleep(_BACKOFF_S * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, no secret
+            _back_off(attempt)
         else:
-            return SyncResult(plan, made, index, written=True)
+            return SyncResult(plan, made, index, written=True, postponed=done.postponed)
     raise IndexContendedError(INDEX_ATTEMPTS)
 
 
-@dataclass(frozen=True, slots=True)
-class _Memory:
-    """What earlier passes of this run converted, and the versions that were new when they did."""
-
-    outcomes: dict[tuple[RegistryRow, ObjectStat], Outcome] = field(default_factory=dict)
-    made: set[tuple[str, str]] = field(default_factory=set)
+def _back_off(attempt: int) -> None:
+    time.sleep(_BACKOFF_S * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, no secret
 
 
-def _convert(
-    plan: SyncPlan,
-    publisher: Publisher,
-    memory: _Memory,
-    progress: Progress,
-) -> dict[RowKey, Outcome]:
-    versions = {name: dict(model.versions) for name, model in plan.index.models.items()}
-    todo = [action for action in plan.actions if action.kind in (Kind.CONVERT, Kind.CERTIFY)]
-    outcomes: dict[RowKey, Outcome] = {}
-    for action in progress.track(todo, "converting"):
-        if action.row is None or action.bundle is None:
+def _edited(sides: Sides, plan: SyncPlan) -> RowKey | None:
+    """A row that was edited after the plan was made, of those that change what is served."""
+    for action in plan.actions:
+        if action.kind not in (Kind.CONVERT, Kind.CERTIFY, Kind.RETIRE, Kind.PRUNE):
             continue
-        published = versions.setdefault(action.row.model_id, {})
-        outcome = memory.outcomes.get((action.row, action.bundle))
-        if outcome is None:
-            outcome = publisher.publish(action.row, action.bundle, published)
-            _tell(progress, action, outcome)
-        memory.outcomes[action.row, action.bundle] = outcomes[action.key] = outcome
-        if isinstance(outcome, Converted) and outcome.version not in published:
-            memory.made.add((action.row.model_id, outcome.version))
-            published[outcome.version] = outcome.entry
-    return outcomes
+        item, now = sides.source.get(*action.key), sides.now()
+        if not _still(action, None if item is None else sides.read_row(item, now), now):
+            return action.key
+    return None
 
 
-def _tell(progress: Progress, action: Action, outcome: Outcome) -> None:
-    model_id, created_at = action.key
-    if isinstance(outcome, Converted):
-        event = "version.written" if action.kind is Kind.CONVERT else "version.certified"
-        progress.event(
-            event,
-            model_id=model_id,
-            created_at=created_at,
-            version=outcome.version,
-            certificate=outcome.entry.certificate_status,
-        )
-    else:
-        progress.event(
-            "row.quarantined",
-            model_id=model_id,
-            created_at=created_at,
-            code=outcome.reason.code,
-            message=outcome.reason.message,
-        )
+def _still(action: Action, row: RegistryRow | RowFault | None, now: datetime) -> bool:
+    """Whether the row read again asks for the same."""
+    if action.kind is Kind.PRUNE:
+        return row is None or (isinstance(row, RegistryRow) and row.expired(now))
+    if action.kind is Kind.RETIRE:
+        return row is not None and row.status == RETIRED
+    return row == action.row
+
+
+def check_withdrawals(before: Index, after: Index, scope: Scope) -> None:
+    """See that no fault of the registry takes away what is served.
+
+    Raises:
+        MassWithdrawalError: more would go than may go unasked.
+    """
+    gone = withdrawn_models(before, after)
+    if is_mass_withdrawal(len(gone), len(before.models)) and len(gone) > scope.allow_withdraw:
+        raise MassWithdrawalError(gone, len(before.models))
 
 
 def _read_index(store: ArtifactStore) -> StoredObject | None:
@@ -184,9 +193,9 @@ def _read_index(store: ArtifactStore) -> StoredObject | None:
 
 def _check_empty(name: str, index: Index, scope: Scope) -> None:
     served = [model_id for model_id in index.models if scope.model_id in (None, model_id)]
-    if served:
+    if len(served) > scope.allow_withdraw:
         raise EmptyRegistryError(name, len(served))
-    if scope.model_id is not None:
+    if scope.model_id is not None and not served:
         raise ConfigurationError(
             f"--model-id: expected a model of {name}, found no row of {scope.model_id!r}; nothing was changed"
         )

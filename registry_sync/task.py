@@ -33,8 +33,9 @@ from registry_sync.report import (
     to_json,
 )
 from registry_sync.rows import READY
-from registry_sync.settings import Execution, is_certificate_required
-from registry_sync.sync import Scope, Sides, run_sync, take_stock
+from registry_sync.settings import Execution, is_certificate_required, statuses
+from registry_sync.settle import settle
+from registry_sync.sync import Scope, Sides, check_withdrawals, run_sync, take_stock
 
 
 class _Stop(BaseException):
@@ -88,13 +89,19 @@ def _sync(
     publisher = Publisher(
         open_store(places.artifacts), converter, installed_code(), certifier, is_certificate_required=required
     )
-    sides = Sides(open_source(places.registry), publisher, _bucket(places), lambda: datetime.now(UTC))
-    scope = Scope(arguments.model_id, arguments.prune)
+    sides = Sides(
+        open_source(places.registry),
+        publisher,
+        _bucket(places),
+        lambda: datetime.now(UTC),
+        statuses=statuses(environ),
+    )
+    scope = Scope(arguments.model_id, arguments.prune, arguments.allow_withdraw)
     progress.event("sync.started", registry=sides.source.name, store=sides.store.name, **execution.document())
     if arguments.dry_run:
         return _dry_run(arguments, sides, scope, execution)
     result = run_sync(sides, scope, progress)
-    code = _code(quarantines(result), arguments)
+    code = exits.TRANSIENT if result.postponed else _code(quarantines(result), arguments)
     report = sync_report(result, execution, exit_code=code)
     _deliver(arguments, report)
     _tell_end(progress, report)
@@ -104,8 +111,10 @@ def _sync(
 def _dry_run(arguments: argparse.Namespace, sides: Sides, scope: Scope, execution: Execution) -> int:
     _, plan = take_stock(sides, scope)
     code = _code(sum(action.kind is Kind.QUARANTINE for action in plan.actions), arguments)
-    sys.stdout.write(plan_table(plan))
-    _write_report(arguments.report, plan_report(plan, execution, exit_code=code))
+    report = plan_report(plan, execution, exit_code=code)
+    sys.stdout.write(to_json(report) if arguments.format == "json" else plan_table(plan))
+    check_withdrawals(plan.index, settle(plan, {}), scope)
+    _write_report(arguments.report, report)
     return code
 
 
@@ -172,8 +181,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.set_defaults(command="sync")
     parser.add_argument("--dry-run", action="store_true", help="show what would be done, and why")
+    parser.add_argument(
+        "--format", choices=("table", "json"), default="table", help="of --dry-run (default: %(default)s)"
+    )
     parser.add_argument("--model-id", metavar="ID", help="carry over this model only")
     parser.add_argument("--prune", action="store_true", help="withdraw versions whose row is gone")
+    parser.add_argument(
+        "--allow-withdraw",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="withdraw up to N models where the run would refuse to withdraw so many",
+    )
     parser.add_argument(
         "--tolerate-quarantine", action="store_true", help="exit 0 although rows are quarantined"
     )
@@ -181,6 +200,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="register")
     _add_register(commands.add_parser("register", help="upload a bundle and write its row"))
     return parser
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 0:
+        raise argparse.ArgumentTypeError("expected a whole number from 0 up")
+    return count
 
 
 def _add_register(parser: argparse.ArgumentParser) -> None:

@@ -26,7 +26,8 @@ MAX_PORT = 65535
 ANONYMOUS = "TAUSERVE_ALLOW_ANONYMOUS"
 KNOWN = (
     "TAUSERVE_HOME",  # read by pyfunc.places
-    "TAUSERVE_REQUIRE_CERTIFICATE",  # the sync's; one environment may serve both
+    "TAUSERVE_REQUIRE_CERTIFICATE",  # the sync's, as is the next; one environment may serve both
+    "TAUSERVE_STATUSES",
     "TAUSERVE_HOST",
     ANONYMOUS,
     "TAUSERVE_PRELOAD",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from registry_sync.rows import RegistryRow, parse_row
 from registry_sync.source import Item, RegistrySource
 
 BUCKET = "artifacts"
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
 
 def item(model_id: str = "champion", created_at: str = "2026-05-01T00:00:00", **more: Any) -> dict[str, Any]:
@@ -57,7 +59,7 @@ class SourceConformance:
         door.put([row])
         assert [row] == list(source.scan())
         assert row == source.get("champion", "2026-05-01T00:00:00")
-        parsed = parse_row(next(iter(source.scan())), bucket=BUCKET)
+        parsed = parse_row(next(iter(source.scan())), bucket=BUCKET, now=NOW)
         assert isinstance(parsed, RegistryRow)
         assert (1_800_000_000, ("rate shock",), 5) == (parsed.ttl, parsed.treatment_names, parsed.bundle_size)
 

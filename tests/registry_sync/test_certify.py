@@ -20,7 +20,7 @@ from pyfunc.contract import (
 from pyfunc.errors import GoldenMismatchError
 from registry_sync.publish import Publisher
 from registry_sync.sync import Sides
-from tests.registry_sync.test_sync import CODE, House
+from tests.registry_sync.house import CODE, House
 
 HERE, ELSEWHERE = sha256(b"libraries here"), sha256(b"libraries elsewhere")
 

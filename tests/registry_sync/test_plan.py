@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,9 +15,8 @@ from registry_sync.plan import Code, Kind, SyncPlan, plan_sync
 from registry_sync.rows import RegistryRow, RowFault, RowKey, parse_row
 from registry_sync.settle import Converted, Outcome, Refused, settle
 from registry_sync.store import ObjectStat
-from tests.registry_sync.source_conformance import item
+from tests.registry_sync.source_conformance import NOW, item
 
-NOW = datetime(2026, 6, 1, tzinfo=UTC)
 CODE = Code(sha256(b"run time"), sha256(b"converter"))
 REFUSED_BYTES = "broken"
 
@@ -26,7 +24,7 @@ REFUSED_BYTES = "broken"
 def row(day: int = 1, model_id: str = "m", bundle: str = "a", **more: Any) -> RegistryRow | RowFault:
     """A row of the given day of May, whose bundle holds the given text."""
     more = {"model_path": f"models/{bundle}.pkl"} | more
-    return parse_row(item(model_id, f"2026-05-{day:02}T00:00:00", **more), bucket="artifacts")
+    return parse_row(item(model_id, f"2026-05-{day:02}T00:00:00", **more), bucket="artifacts", now=NOW)
 
 
 def listing(*bundles: str) -> dict[str, ObjectStat]:
@@ -101,8 +99,12 @@ def test_a_ready_row_makes_a_version() -> None:
 
 def test_instants_are_compared_not_texts() -> None:
     """A later text may be an earlier instant."""
-    early = parse_row(item("m", "2026-05-01T12:00:00+10:00", model_path="models/a.pkl"), bucket="artifacts")
-    late = parse_row(item("m", "2026-05-01T11:00:00Z", model_path="models/b.pkl"), bucket="artifacts")
+    early = parse_row(
+        item("m", "2026-05-01T12:00:00+10:00", model_path="models/a.pkl"), bucket="artifacts", now=NOW
+    )
+    late = parse_row(
+        item("m", "2026-05-01T11:00:00Z", model_path="models/b.pkl"), bucket="artifacts", now=NOW
+    )
     index, _ = synced([early, late])
     assert version("b") == index.models["m"].current
 
@@ -224,8 +226,12 @@ def test_an_expired_row_counts_as_absent_even_if_retired() -> None:
 def test_equal_instants_are_quarantined() -> None:
     """Which of two is the latest is not ours to guess; what was published stays."""
     index, _ = synced([row(1, bundle="a")])
-    twin = parse_row(item("m", "2026-05-01T00:00:00Z", model_path="models/b.pkl"), bucket="artifacts")
-    other = parse_row(item("n", "2026-05-01T00:00:00Z", model_path="models/b.pkl"), bucket="artifacts")
+    twin = parse_row(
+        item("m", "2026-05-01T00:00:00Z", model_path="models/b.pkl"), bucket="artifacts", now=NOW
+    )
+    other = parse_row(
+        item("n", "2026-05-01T00:00:00Z", model_path="models/b.pkl"), bucket="artifacts", now=NOW
+    )
     index, _ = synced([row(1, bundle="a"), twin, other], index)
     assert [("ready", "created_at_doubled")] * 2 + [("ready", None)] == listed(index)
     assert (version("a"), {version("a")}) == served(index)

@@ -20,7 +20,7 @@ from registry_sync.rows import RegistryRow, parse_row
 from registry_sync.settle import Converted, Outcome, Refused
 from registry_sync.store import ObjectStat, StoredObject
 from tests.registry_sync.cheap import BROKEN, CRASHING, FILES, cheap_converter
-from tests.registry_sync.source_conformance import item
+from tests.registry_sync.source_conformance import NOW, item
 
 CODE = Code(sha256(b"run time"), sha256(b"converter"))
 BUNDLE = "models/run-1/hybrid_causal_model.pkl"
@@ -31,7 +31,7 @@ class Bench:
 
     def __init__(self, store: FolderStore, bundle: bytes = b"bundle", **attributes: Any) -> None:
         store.create(BUNDLE, bundle)
-        row = parse_row(item(**attributes), bucket=None)
+        row = parse_row(item(**attributes), bucket=None, now=NOW)
         assert isinstance(row, RegistryRow)
         self.store, self.row, self.conversions = store, row, 0
         self.publisher = Publisher(store, self.convert, CODE)

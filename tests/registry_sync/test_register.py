@@ -18,6 +18,7 @@ from registry_sync.s3 import S3Store
 from registry_sync.source import Item
 from registry_sync.sqlite import SqliteSource
 from tests.aws import AwsEndpoint
+from tests.registry_sync.source_conformance import NOW
 
 AT = "2026-05-01T00:00:00Z"
 
@@ -69,7 +70,7 @@ def test_the_row_describes_the_bundle(desk: Desk) -> None:
     }
     assert [row] == desk.rows()
     assert b"bundle" == desk.store.read(key, max_bytes=10).data
-    assert isinstance(parse_row(row, bucket=None), RegistryRow)
+    assert isinstance(parse_row(row, bucket=None, now=NOW), RegistryRow)
 
 
 def test_given_fields_are_written(desk: Desk) -> None:

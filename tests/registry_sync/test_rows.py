@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from registry_sync.rows import RegistryRow, RowFault, parse_instant, parse_row
-from tests.registry_sync.source_conformance import item
+from tests.registry_sync.source_conformance import NOW, item
 
 
 def _fault(changes: Mapping[str, object], bucket: str | None = "artifacts") -> str | None:
     """Code of the reason for which the changed row is refused; None if it is not."""
     row = {name: value for name, value in {**item(), **changes}.items() if value is not ...}
-    parsed = parse_row(row, bucket=bucket)
+    parsed = parse_row(row, bucket=bucket, now=NOW)
     return parsed.reason.code if isinstance(parsed, RowFault) else None
 
 
@@ -69,6 +69,31 @@ def test_wrong_types(name: str, value: object) -> None:
     assert "attribute_type" == _fault({name: value})
 
 
+@pytest.mark.parametrize("created_at", ["2099-01-01T00:00:00", "2026-06-02T00:00:01+00:00", "9999-12-31"])
+def test_instants_far_ahead(created_at: str) -> None:
+    """Such a row would be current until then, whatever is trained meanwhile."""
+    assert "created_at_future" == _fault({"created_at": created_at})
+
+
+@pytest.mark.parametrize("created_at", ["2026-06-01T14:00:00", "2026-06-02T00:00:00+00:00"])
+def test_clocks_and_time_zones_may_be_off_by_a_day(created_at: str) -> None:
+    """A trainer's local time without its offset is no reason to hold a model back."""
+    assert _fault({"created_at": created_at}) is None
+
+
+@pytest.mark.parametrize("status", ["raedy", "Ready", "READY ", "published", "1"])
+def test_unknown_statuses(status: str) -> None:
+    """A misspelt `ready` would otherwise never be missed."""
+    assert "status_unknown" == _fault({"status": status})
+
+
+def test_statuses_of_the_pipeline_are_named_by_it() -> None:
+    """Those are listed; nothing else about such a row need be right."""
+    row = {**item(), "status": "shadow", "model_path": None}
+    parsed = parse_row(row, bucket=None, now=NOW, statuses={"shadow"})
+    assert isinstance(parsed, RegistryRow)
+
+
 def test_optional_attributes_may_be_missing() -> None:
     """Name, version, execution and all that was added later."""
     missing: dict[str, object] = {"ttl": None, "treatment_names": [], "model_name": ..., "model_version": ...}
@@ -87,7 +112,7 @@ def test_optional_attributes_may_be_missing() -> None:
 )
 def test_good_paths(bucket: str | None, path: str, key: str) -> None:
     """The artifacts bucket's own URL, or a bare key."""
-    parsed = parse_row(item(model_path=path), bucket=bucket)
+    parsed = parse_row(item(model_path=path), bucket=bucket, now=NOW)
     assert isinstance(parsed, RegistryRow)
     assert key == parsed.bundle_key
 
@@ -153,7 +178,7 @@ def test_no_instants(text: str) -> None:
 
 def test_time_to_live() -> None:
     """A row counts as absent from the second of its ttl on."""
-    row = parse_row(item(ttl=Decimal(1_000)), bucket="artifacts")
+    row = parse_row(item(ttl=Decimal(1_000)), bucket="artifacts", now=NOW)
     assert isinstance(row, RegistryRow)
     assert [False, True, True] == [row.expired(datetime.fromtimestamp(t, UTC)) for t in (999.9, 1_000, 1_001)]
 
@@ -167,6 +192,6 @@ _VALUES = _SCALARS | st.lists(_SCALARS, max_size=3) | st.dictionaries(_TEXTS, _S
 @given(st.dictionaries(st.sampled_from(sorted(item(ttl=1, treatment_names=[]))), _VALUES))
 def test_no_item_crashes_the_reader(changes: dict[str, object]) -> None:
     """Whatever stands in a row, it is a row or a fault with its reason."""
-    parsed = parse_row({**item(), **changes}, bucket="artifacts")
+    parsed = parse_row({**item(), **changes}, bucket="artifacts", now=NOW)
     assert isinstance(parsed, RegistryRow) or parsed.reason.message
     assert all(text.encode() is not None for text in (*parsed.key, parsed.status, parsed.model_name))

@@ -21,7 +21,7 @@ from registry_sync.errors import ConfigurationError, UnavailableError
 from registry_sync.rows import RowFault, parse_row
 from registry_sync.sqlite import SqliteSource
 from tests.aws import AwsEndpoint, free_port
-from tests.registry_sync.source_conformance import BUCKET, RowDoor, SourceConformance, item
+from tests.registry_sync.source_conformance import BUCKET, NOW, RowDoor, SourceConformance, item
 
 
 class SqliteDoor(RowDoor):
@@ -119,7 +119,7 @@ class TestDynamoDBSource(SourceConformance):
         found = []
         for value in ({"a", "b"}, {"a": 1}, b"bytes", Decimal("1.5")):
             door.put([item(model_name=value)])
-            parsed = parse_row(next(iter(source.scan())), bucket=BUCKET)
+            parsed = parse_row(next(iter(source.scan())), bucket=BUCKET, now=NOW)
             assert isinstance(parsed, RowFault)
             found.append((parsed.reason.code, parsed.reason.message.split(":")[0]))
         assert [("attribute_type", "model_name")] * 4 == found
@@ -213,7 +213,7 @@ def test_broken_item_is_a_fault_of_its_row(tmp_path: Path) -> None:
     with closing(sqlite3.connect(door.path)) as connection:
         connection.execute("UPDATE registry SET item = '{\"status\"' WHERE model_id = 'a'")
         connection.commit()
-    rows = [parse_row(row, bucket=None) for row in SqliteSource(door.path).scan()]
+    rows = [parse_row(row, bucket=None, now=NOW) for row in SqliteSource(door.path).scan()]
     assert [("a", RowFault), ("b", "ready")] == [
         (row.model_id, RowFault if isinstance(row, RowFault) else row.status) for row in rows
     ]

@@ -2,109 +2,32 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import closing
+import shutil
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pyfunc.contract import INDEX_KEY, Index, Manifest, sha256
+from pyfunc.contract import INDEX_KEY, Manifest
 from pyfunc.errors import MalformedArtifactError, UnknownFormatError
 from registry_sync.errors import (
     ConfigurationError,
     ConflictError,
     EmptyRegistryError,
     IndexContendedError,
+    UnavailableError,
 )
-from registry_sync.folder import FolderStore
-from registry_sync.plan import Code
 from registry_sync.progress import JsonLines
-from registry_sync.publish import Publisher
 from registry_sync.report import sync_report
 from registry_sync.settings import Execution
 from registry_sync.source import Item
 from registry_sync.sqlite import SqliteSource
-from registry_sync.store import ObjectStat, StoredObject
-from registry_sync.sync import Scope, Sides, SyncResult, run_sync, take_stock
-from tests.registry_sync.cheap import BROKEN, cheap_converter
-from tests.registry_sync.source_conformance import item
-
-CODE = Code(sha256(b"run time"), sha256(b"converter"))
-
-
-class WatchedStore(FolderStore):
-    """Counts calls, and lets something happen just before the index is replaced."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.calls: Counter[str] = Counter()
-        self.before_index: Callable[[], None] = lambda: None
-
-    def list(self, prefix: str) -> Iterator[ObjectStat]:
-        """Count."""
-        self.calls["list"] += 1
-        return super().list(prefix)
-
-    def read(self, key: str, *, max_bytes: int, etag: str | None = None) -> StoredObject:
-        """Count."""
-        self.calls["read"] += 1
-        return super().read(key, max_bytes=max_bytes, etag=etag)
-
-    def replace(self, key: str, data: bytes, *, expected: StoredObject | None) -> None:
-        """Count; every write comes through here."""
-        self.calls["write"] += 1
-        if key == INDEX_KEY:
-            self.before_index()
-        super().replace(key, data, expected=expected)
-
-
-class House:
-    """A registry, a store, and a clock that stands still."""
-
-    def __init__(self, home: Path) -> None:
-        self.store = WatchedStore(home / "artifacts")
-        self.source = SqliteSource(home / "registry.sqlite")
-        self.converted: list[bytes] = []
-
-    def convert(self, bundle: bytes, folder: Path, **names: Any) -> Manifest:
-        """Note what is converted."""
-        self.converted.append(bundle)
-        return cheap_converter(bundle, folder, **names)
-
-    def add(self, model_id: str, day: int, bundle: bytes, **more: Any) -> None:
-        """Put a bundle and its row in place."""
-        path = f"models/{model_id}-{day}/hybrid_causal_model.pkl"
-        self.store.create(path, bundle)
-        self.source.create(item(model_id, f"2026-05-{day:02}T00:00:00", **{"model_path": path, **more}))
-
-    def execute(self, statement: str) -> None:
-        """Edit the registry by the back door."""
-        with closing(sqlite3.connect(self.source.name)) as connection:
-            connection.execute(statement)
-            connection.commit()
-
-    @property
-    def sides(self) -> Sides:
-        """What a sync works on."""
-        publisher = Publisher(self.store, self.convert, CODE)
-        return Sides(self.source, publisher, None, lambda: datetime(2026, 6, 1, tzinfo=UTC))
-
-    def sync(self, **scope: Any) -> SyncResult:
-        """One sync."""
-        return run_sync(self.sides, Scope(**scope), JsonLines())
-
-    def index(self) -> Index:
-        """What readers see."""
-        return Index.from_bytes(self.store.read(INDEX_KEY, max_bytes=2**20).data)
-
-    def served(self) -> dict[str, int]:
-        """Models with their numbers of versions."""
-        return {name: len(model.versions) for name, model in self.index().models.items()}
+from registry_sync.store import StoredObject
+from registry_sync.sync import Scope, run_sync, take_stock
+from tests.registry_sync.cheap import BROKEN, BUGGY
+from tests.registry_sync.house import House
 
 
 @pytest.fixture
@@ -291,3 +214,79 @@ def test_an_index_that_cannot_be_read_is_not_replaced(
         house.sync()
     assert text == house.store.read(INDEX_KEY, max_bytes=100).data
     assert [] == house.converted
+
+
+def test_a_row_edited_while_its_bundle_is_read_is_carried_over_as_edited(house: House) -> None:
+    """Each row that changes what is served is read once more before the index is written."""
+    retire_b = "UPDATE registry SET item = json_set(item, '$.status', 'retired') WHERE model_id = 'b'"
+
+    def convert(bundle: bytes, folder: Path, **names: Any) -> Manifest:
+        if bundle == b"b1":
+            house.execute(retire_b)
+        return house.convert(bundle, folder, **names)
+
+    publisher = replace(house.sides.publisher, converter=convert)
+    run_sync(replace(house.sides, publisher=publisher), Scope(), JsonLines())
+    assert {"a": 2} == house.served()
+    assert 1 == house.converted.count(b"a1")
+
+
+def test_a_row_no_longer_retired_keeps_its_version(house: House) -> None:
+    """It was retired when it was scanned, and is not when the index is written."""
+    house.sync()
+    edit = "UPDATE registry SET item = json_set(item, '$.status', '{}') WHERE model_id = 'b'"
+    house.execute(edit.format("retired"))
+    rows = list(house.source.scan())
+    house.execute(edit.format("ready"))
+    source = SqliteSource(Path(house.source.name))
+
+    def scan(model_id: str | None = None) -> Iterator[Item]:
+        source.scan = house.source.scan  # type: ignore[method-assign]  # the second scan is an ordinary one
+        return iter(rows)
+
+    source.scan = scan  # type: ignore[method-assign]
+    run_sync(replace(house.sides, source=source), Scope(), JsonLines())
+    assert {"a": 2, "b": 1} == house.served()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_store_that_fails_for_one_bundle_postpones_its_row(
+    house: House, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """The others are published; the row keeps what it had, and the next sync carries it over."""
+    read = house.store.read
+
+    def failing(key: str, *, max_bytes: int, etag: str | None = None) -> StoredObject:
+        if key.startswith("models/b"):
+            raise UnavailableError(f"{key}: slow down")
+        return read(key, max_bytes=max_bytes, etag=etag)
+
+    monkeypatch.setattr(house.store, "read", failing)
+    result = run_sync(replace(house.sides, workers=workers), Scope(), JsonLines())
+    report = sync_report(result, Execution(), exit_code=75)
+    assert {"a": 2} == house.served()
+    assert [("b", "models/b-1/hybrid_causal_model.pkl: slow down")] == [
+        (entry["model_id"], entry["message"]) for entry in report["postponed"]
+    ]
+    assert (2, 1) == (report["counts"]["published"], report["counts"]["quarantined"])
+    monkeypatch.undo()
+    house.sync()
+    assert {"a": 2, "b": 1} == house.served()
+
+
+def test_several_workers_do_what_one_does(house: House, tmp_path: Path) -> None:
+    """Same index, byte for byte."""
+    for number in range(20):
+        house.add(f"m{number}", 1, BROKEN if number % 7 == 0 else f"bundle {number % 5}".encode())
+    alone = house.sync().index
+    (tmp_path / "artifacts" / INDEX_KEY).unlink()
+    shutil.rmtree(tmp_path / "artifacts" / "mlflow")
+    together = run_sync(replace(house.sides, workers=4), Scope(), JsonLines())
+    assert alone.to_bytes() == together.index.to_bytes()
+
+
+def test_a_bug_in_one_worker_ends_the_run(house: House) -> None:
+    """What nobody foresaw is not swallowed by a thread."""
+    house.add("z", 1, BUGGY)
+    with pytest.raises(TypeError):
+        run_sync(replace(house.sides, workers=3), Scope(), JsonLines())

@@ -138,6 +138,20 @@ def test_a_dry_run_prints_a_table_and_writes_nothing(home: Home) -> None:
     assert not (home.path / "home" / "artifacts" / INDEX_KEY).exists()
 
 
+def test_a_dry_run_prints_json_where_programs_read_it(home: Home) -> None:
+    """The same actions, with the same reasons."""
+    home.register(b"bundle", "champion", "--created-at", "2026-05-01T00:00:00Z")
+    done = home.run("--dry-run", "--format", "json")
+    assert [
+        {
+            "model_id": "champion",
+            "created_at": "2026-05-01T00:00:00Z",
+            "action": "convert",
+            "why": "bundle not read yet",
+        }
+    ] == json.loads(done.stdout)["actions"]
+
+
 def test_a_terminal_shows_a_bar(home: Home) -> None:
     """How many bundles are done, of how many, while they are being done."""
     home.register(b"bundle", "champion")
@@ -215,6 +229,23 @@ def test_65_for_an_empty_registry(home: Home) -> None:
         report["error"]["type"],
     )
     assert before == home.index()
+
+
+def test_65_for_too_many_withdrawals(home: Home) -> None:
+    """The dry run says it too; whoever names the number gets it."""
+    for number in range(5):
+        home.register(f"bundle {number}".encode(), f"m{number}")
+    home.run()
+    with closing(sqlite3.connect(home.path / "home" / "registry.sqlite")) as connection:
+        connection.execute(
+            "UPDATE registry SET item = json_set(item, '$.status', 'retired') WHERE model_id < 'm2'"
+        )
+        connection.commit()
+    for arguments in ([], ["--dry-run"], ["--allow-withdraw", "1"]):
+        assert_says(home.run(*arguments), 65, "m0, m1", "--allow-withdraw 2")
+    assert 5 == len(home.index().models)
+    assert 0 == home.run("--allow-withdraw", "2").returncode
+    assert 3 == len(home.index().models)
 
 
 def test_70_for_a_bug(home: Home) -> None:
@@ -298,6 +329,7 @@ def test_77_for_a_role_without_rights(tmp_path: Path) -> None:
         ([], {"EXECUTION_MODE": "lambda"}, ["EXECUTION_MODE", "'lambda'", "step-functions"]),
         (["--colour"], {}, ["--colour", "--help"]),
         (["diff"], {}, ["diff", "register"]),
+        (["--allow-withdraw", "-1"], {}, ["--allow-withdraw", "from 0 up"]),
         (["register"], {}, ["BUNDLE", "--model-id"]),
         (["register", "none.pkl", "--model-id", "m"], {}, ["none.pkl", "no such file"]),
         ([], {"ARTIFACTS_BUCKET": "bucket", "AWS_ENDPOINT_URL": "no url"}, ["AWS settings", "no url"]),
