@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import ClassVar
 
 MAX_LISTED = 10
 """Most names in one message."""
@@ -20,7 +19,7 @@ MAX_COMPARED = 256
 class ModelError(Exception):
     """Root of everything `pyfunc` raises on purpose."""
 
-    code: ClassVar[str] = "model_error"
+    code: str = "model_error"
 
 
 # ---- bundles -------------------------------------------------------------------------------------------

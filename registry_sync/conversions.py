@@ -44,7 +44,13 @@ class CarriedOut:
 
 
 def carry_out(
-    plan: SyncPlan, publisher: Publisher, memory: Memory, progress: Progress, *, workers: int = 1
+    plan: SyncPlan,
+    publisher: Publisher,
+    memory: Memory,
+    progress: Progress,
+    *,
+    workers: int = 1,
+    interrupt: Callable[[], None] = lambda: None,
 ) -> CarriedOut:
     """Convert and certify what the plan says.
 
@@ -54,6 +60,7 @@ def carry_out(
         memory: what need not be done again; what is done now is added.
         progress: is told of each row.
         workers: bundles at a time.
+        interrupt: lets those under way end soon.
 
     Raises:
         SyncError, OSError: the run cannot go on.
@@ -71,7 +78,7 @@ def carry_out(
             return exc
 
     jobs = _jobs(plan)
-    results = _in_order(work, jobs) if workers == 1 else _in_threads(work, jobs, workers, publisher.interrupt)
+    results = _in_order(work, jobs) if workers == 1 else _in_threads(work, jobs, workers, interrupt)
     for (action, row, bundle), outcome in progress.track(results, len(jobs), "converting"):
         if isinstance(outcome, UnavailableError):
             done.postponed[action.key] = outcome

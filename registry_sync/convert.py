@@ -45,13 +45,22 @@ def convert_bundle(
     outcome_names: Sequence[str] | None = None,
 ) -> Manifest:
     """The default `Converter`: `pyfunc.artifact.write_artifact`."""
+    return load_converter()(bundle, folder, treatment_names=treatment_names, outcome_names=outcome_names)
+
+
+def load_converter() -> Converter:
+    """Import what converting needs.
+
+    Raises:
+        ConfigurationError: it is not installed.
+    """
     # An unattended job calls nobody but its own stores.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         from pyfunc.artifact import write_artifact  # noqa: PLC0415 - see the module's opening
     except ImportError as exc:
         raise ConfigurationError(f"the converter cannot be loaded: {exc}; install tauserve[sync]") from exc
-    return write_artifact(bundle, folder, treatment_names=treatment_names, outcome_names=outcome_names)
+    return write_artifact
 
 
 def installed_code() -> Code:

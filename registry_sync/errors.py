@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pyfunc.errors import ModelError
+
 
 class SyncError(Exception):
     """Root of everything `registry_sync` raises on purpose."""
@@ -26,6 +28,25 @@ class UnavailableError(SyncError):
 
 class DiskError(SyncError):
     """The disk is full, read-only or broken, or the process is out of file descriptors."""
+
+
+class WorkerDiedError(SyncError):
+    """The process that worked on a bundle ended, or fell silent; the bundle may or may not be to blame."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(f"the process that worked on the bundle gave no answer: {how}")
+
+
+class WorkerBugError(SyncError):
+    """Something nobody foresaw went wrong in a worker process."""
+
+
+class BundleRefusedError(ModelError):
+    """A worker process refuses a bundle, for the reason the `ModelError` of that `code` gives."""
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        super().__init__(message)
 
 
 class EmptyRegistryError(SyncError):

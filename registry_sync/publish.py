@@ -36,6 +36,8 @@ from registry_sync.errors import (
     ObjectTooLargeError,
     SyncError,
     UnavailableError,
+    WorkerBugError,
+    WorkerDiedError,
 )
 from registry_sync.plan import UNPROVEN, Code, Proof, bundle_mismatch
 from registry_sync.rows import RegistryRow
@@ -63,11 +65,6 @@ class Publisher:
         if self.certifier is None:
             return None
         return Proof(self.certifier.environment, self.is_certificate_required)
-
-    def interrupt(self) -> None:
-        """Let whoever is publishing in another thread end soon; nothing more will be published."""
-        if self.certifier is not None:
-            self.certifier.close()
 
     def publish(
         self, row: RegistryRow, bundle: ObjectStat, published: Mapping[str, PublishedVersion]
@@ -117,6 +114,11 @@ class Publisher:
             certificate = certifier.certify(data, files, version)
         except ModelError as exc:
             raise _RefusedError(Reason(exc.code, str(exc)), in_vain, version) from exc
+        except WorkerDiedError as exc:
+            raise _RefusedError(Reason("worker_died", str(exc))) from exc
+        except WorkerBugError as exc:
+            message = f"in the certifier: {exc}; this is a bug, please report it"
+            raise _RefusedError(Reason("certifier_failed", message)) from exc
         except (SyncError, OSError, MemoryError):
             raise
         except Exception as exc:
@@ -169,6 +171,12 @@ class Publisher:
             )
         except ModelError as exc:
             raise _RefusedError(Reason(exc.code, str(exc)), in_vain) from exc
+        except WorkerDiedError as exc:
+            # Perhaps for want of memory that others took: it is tried again.
+            raise _RefusedError(Reason("worker_died", str(exc))) from exc
+        except WorkerBugError as exc:
+            message = f"in the converter: {exc}; this is a bug, please report it"
+            raise _RefusedError(Reason("converter_failed", message)) from exc
         except (SyncError, OSError, MemoryError):
             raise
         except Exception as exc:

@@ -13,6 +13,8 @@ STEP_FUNCTIONS = "step-functions"
 STANDALONE = "standalone"
 REQUIRE_CERTIFICATE = "TAUSERVE_REQUIRE_CERTIFICATE"
 STATUSES = "TAUSERVE_STATUSES"
+WORKERS = "TAUSERVE_WORKERS"
+MOST_WORKERS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,22 @@ def is_certificate_required(environ: Mapping[str, str]) -> bool:
     if value not in ("0", "1"):
         raise ConfigurationError(f"{REQUIRE_CERTIFICATE}: expected 0 or 1, found {value!r}")
     return value == "1"
+
+
+def workers(environ: Mapping[str, str]) -> int | None:
+    """How many bundles are worked on at once (`TAUSERVE_WORKERS`), None if it is not set.
+
+    Raises:
+        ConfigurationError: not a whole number from 1 to `MOST_WORKERS`.
+    """
+    value = environ.get(WORKERS) or None
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit() and 1 <= int(value) <= MOST_WORKERS):
+        raise ConfigurationError(
+            f"{WORKERS}: expected a whole number from 1 to {MOST_WORKERS}, found {value!r}"
+        )
+    return int(value)
 
 
 def statuses(environ: Mapping[str, str]) -> frozenset[str]:

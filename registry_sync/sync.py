@@ -40,7 +40,7 @@ _BACKOFF_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """What is carried from where to where, and how many bundles at a time.
+    """What is carried from where to where, how many bundles at a time, and what ends them before their time.
 
     `bucket` is None where a folder stands for the bucket; `statuses` are what rows may say beside `ready` and
     `retired`.
@@ -51,6 +51,7 @@ class Sides:
     bucket: str | None
     now: Callable[[], datetime]
     workers: int = 1
+    interrupt: Callable[[], None] = lambda: None
     statuses: Container[str] = PIPELINE_STATUSES
 
     @property
@@ -129,7 +130,9 @@ def run_sync(sides: Sides, scope: Scope, progress: Progress) -> SyncResult:
     for attempt in range(INDEX_ATTEMPTS):
         stored, plan = take_stock(sides, scope)
         check_withdrawals(plan.index, settle(plan, {}), scope)
-        done = carry_out(plan, sides.publisher, memory, progress, workers=sides.workers)
+        done = carry_out(
+            plan, sides.publisher, memory, progress, workers=sides.workers, interrupt=sides.interrupt
+        )
         index = settle(plan, done.outcomes)
         check_withdrawals(plan.index, index, scope)
         data, made = index.to_bytes(), frozenset(memory.made)

@@ -8,7 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -16,9 +16,8 @@ from typing import NoReturn
 
 from pyfunc.places import Bucket, Places
 from registry_sync import exits
-from registry_sync.certify import Certifier, LibraryCertifier
 from registry_sync.connect import open_source, open_store
-from registry_sync.convert import Converter, convert_bundle, installed_code
+from registry_sync.convert import installed_code
 from registry_sync.plan import Kind
 from registry_sync.progress import Progress, choose_progress
 from registry_sync.publish import Publisher
@@ -36,6 +35,7 @@ from registry_sync.rows import READY
 from registry_sync.settings import Execution, is_certificate_required, statuses
 from registry_sync.settle import settle
 from registry_sync.sync import Scope, Sides, check_withdrawals, run_sync, take_stock
+from registry_sync.workshop import Workshop, open_workshop
 
 
 class _Stop(BaseException):
@@ -50,15 +50,13 @@ class _Parser(argparse.ArgumentParser):
 def main(
     argv: Sequence[str] | None = None,
     *,
-    converter: Converter = convert_bundle,
-    certifier_of: Callable[[], Certifier | None] = LibraryCertifier,
+    workshop_of: Callable[[Mapping[str, str]], AbstractContextManager[Workshop]] = open_workshop,
 ) -> int:
     """Run the command and return its exit code.
 
     Args:
         argv: the arguments, by default the process's.
-        converter: makes artifacts of bundles.
-        certifier_of: makes what proves them; what gives None asks for no proof.
+        workshop_of: opens what converts bundles and proves them, as the environment says.
     """
     arguments = _parser().parse_args(argv)
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -66,10 +64,8 @@ def main(
     try:
         if arguments.command == "register":
             return _register(arguments, os.environ)
-        with ExitStack() as stack:
-            if (certifier := certifier_of()) is not None:
-                stack.callback(certifier.close)
-            return _sync(arguments, os.environ, converter, certifier)
+        with workshop_of(os.environ) as workshop:
+            return _sync(arguments, os.environ, workshop)
     except Exception as error:
         return _fail(arguments, error)
     except _Stop as stop:
@@ -77,23 +73,24 @@ def main(
         return exits.STOPPED
 
 
-def _sync(
-    arguments: argparse.Namespace,
-    environ: Mapping[str, str],
-    converter: Converter,
-    certifier: Certifier | None,
-) -> int:
+def _sync(arguments: argparse.Namespace, environ: Mapping[str, str], workshop: Workshop) -> int:
     execution, progress = Execution.from_environ(environ), choose_progress()
     places = Places.from_environ(environ)
     required = is_certificate_required(environ)
     publisher = Publisher(
-        open_store(places.artifacts), converter, installed_code(), certifier, is_certificate_required=required
+        open_store(places.artifacts),
+        workshop.converter,
+        installed_code(),
+        workshop.certifier,
+        is_certificate_required=required,
     )
     sides = Sides(
         open_source(places.registry),
         publisher,
         _bucket(places),
         lambda: datetime.now(UTC),
+        workers=workshop.count,
+        interrupt=workshop.interrupt,
         statuses=statuses(environ),
     )
     scope = Scope(arguments.model_id, arguments.prune, arguments.allow_withdraw)

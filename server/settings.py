@@ -26,8 +26,10 @@ MAX_PORT = 65535
 ANONYMOUS = "TAUSERVE_ALLOW_ANONYMOUS"
 KNOWN = (
     "TAUSERVE_HOME",  # read by pyfunc.places
-    "TAUSERVE_REQUIRE_CERTIFICATE",  # the sync's, as is the next; one environment may serve both
+    # The sync's; one environment may serve both.
+    "TAUSERVE_REQUIRE_CERTIFICATE",
     "TAUSERVE_STATUSES",
+    "TAUSERVE_WORKERS",
     "TAUSERVE_HOST",
     ANONYMOUS,
     "TAUSERVE_PRELOAD",

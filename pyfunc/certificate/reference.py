@@ -29,6 +29,8 @@ from pyfunc.bundle.contents import ForestEffect, LinearEffect
 from pyfunc.bundle.read import interpret, read_root
 from pyfunc.bundle.tensors import read_state
 from pyfunc.certificate.verdict import LIBRARIES
+from pyfunc.child_process import replies
+from pyfunc.confinement import NETWORK_EVENTS, PROCESS_EVENTS, limit, limit_memory, refuse
 
 if TYPE_CHECKING:
     from pyfunc.answer import FloatArray
@@ -48,27 +50,20 @@ MEMORY = 4 * 2**30
 """Beyond what the libraries took to load."""
 FILE_SIZE = 2**28
 FORBIDDEN_MODULES = ("pyfunc.compile", "pyfunc.engine", "onnxruntime")
-FORBIDDEN_EVENTS = frozenset(
-    {
-        *("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"),
-        *("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "pty.spawn"),
-    }
-)
 
 
 def main() -> int:
     """Serve jobs until standard input ends."""
-    replies = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # whatever a library prints is no reply
+    answers = replies()
     try:
         for name in ("econml.dml", "econml.inference", "torch", "pyfunc.certificate.torch_nets"):
             importlib.import_module(name)
     except ImportError as exc:
-        replies.write(json.dumps({"absent": str(exc)}) + "\n")
+        answers.write(json.dumps({"absent": str(exc)}) + "\n")
         return 0
-    replies.write(json.dumps({"versions": versions()}) + "\n")
+    answers.write(json.dumps({"versions": versions()}) + "\n")
     for line in sys.stdin:
-        replies.write(json.dumps({"status": _fork(Path(line.rstrip("\n")))}) + "\n")
+        answers.write(json.dumps({"status": _fork(Path(line.rstrip("\n")))}) + "\n")
     return 0
 
 
@@ -93,26 +88,16 @@ def _fork(folder: Path) -> int:
 
 def confine() -> None:
     """Take from this process what computing does not need."""
-    limits = [
+    for kind, most in (
         (resource.RLIMIT_CPU, CPU_S),
         (resource.RLIMIT_FSIZE, FILE_SIZE),
         (resource.RLIMIT_NOFILE, 256),
         (resource.RLIMIT_CORE, 0),
-    ]
-    if (status := Path("/proc/self/statm")).exists():  # Linux, where the limit counts what is mapped
-        mapped = int(status.read_text().split()[0]) * resource.getpagesize()
-        limits.append((resource.RLIMIT_AS, mapped + MEMORY))
-    for kind, most in limits:
-        _, hard = resource.getrlimit(kind)
-        limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (limit, limit))
+    ):
+        limit(kind, most)
+    limit_memory(MEMORY)
     signal.alarm(WALL_S)
-    sys.addaudithook(_refuse)
-
-
-def _refuse(event: str, _args: object) -> None:
-    if event in FORBIDDEN_EVENTS:
-        raise PermissionError(f"{event}: not in the reference process")
+    refuse(NETWORK_EVENTS | PROCESS_EVENTS)
 
 
 def run(folder: Path) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -13,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pyfunc import child_process
 from pyfunc.answer import FloatArray
 from pyfunc.bundle.arrays import AnyArray
 from pyfunc.bundle.read import read_root
-from pyfunc.certificate import child
 from pyfunc.certificate import reference as module
 from pyfunc.certificate.child import NoReference, Reference, ReferenceProcess
 from tests.aws import ROOT
@@ -31,7 +29,7 @@ def run_confined(program: str) -> subprocess.CompletedProcess[str]:
     """Run a program with the child's environment and limits."""
     return subprocess.run(
         [sys.executable, "-P", "-c", CONFINED + program],
-        env=child.environment("/tmp"),  # noqa: S108 - nothing is written
+        env=child_process.environment("/tmp"),  # noqa: S108 - nothing is written
         capture_output=True,
         text=True,
         timeout=60,
@@ -60,9 +58,7 @@ def test_it_gets_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, f"secret of {name}")
     with ReferenceProcess() as process:
         process.start()
-        running = process._process  # noqa: SLF001 - a look from outside
-        assert running is not None
-        seen = Path(f"/proc/{running.pid}/environ").read_bytes()
+        seen = Path(f"/proc/{process.child.pid}/environ").read_bytes()
 
     assert b"PYTHONPATH=" in seen
     assert b"secret" not in seen
@@ -86,7 +82,7 @@ def test_it_has_no_way_out(program: str) -> None:
     done = run_confined(program)
 
     assert "PermissionError" in done.stderr
-    assert "not in the reference process" in done.stderr
+    assert "not in this process" in done.stderr
 
 
 def test_it_has_limits() -> None:
@@ -163,16 +159,15 @@ def test_a_job_that_dies_takes_nothing_with_it(monkeypatch: pytest.MonkeyPatch) 
     rows = np.repeat(expected(FOREST).rows, 4_000, axis=0)  # long enough to be caught at work
     with ReferenceProcess() as process:
         assert isinstance(process.ask(bundle_bytes(LINEAR), expected(LINEAR).rows), Reference)
-        running = process._process  # noqa: SLF001 - to reach its fork
-        assert running is not None
-        asker = subprocess.Popen([sys.executable, "-c", _KILLER, str(running.pid)], stdout=subprocess.DEVNULL)
+        running = process.child.pid
+        asker = subprocess.Popen([sys.executable, "-c", _KILLER, str(running)], stdout=subprocess.DEVNULL)
         found = process.ask(bundle_bytes(FOREST), rows)
         asker.wait(30)
 
         assert isinstance(found, NoReference)
         assert "killed" in found.reason
         assert not found.is_final
-        assert running is process._process  # noqa: SLF001
+        assert running == process.child.pid
         assert isinstance(process.ask(bundle_bytes(LINEAR), expected(LINEAR).rows), Reference)
 
 
@@ -193,11 +188,7 @@ def test_a_process_that_dies_is_replaced() -> None:
     """The job says that it got no answer; the next one starts another process."""
     with ReferenceProcess() as process:
         process.start()
-        running = process._process  # noqa: SLF001
-        assert running is not None
-        os.killpg(running.pid, signal.SIGKILL)
-        running.wait(10)
-
+        process.child.kill()
         found = process.ask(bundle_bytes(LINEAR), expected(LINEAR).rows)
 
         assert isinstance(found, NoReference)
@@ -208,7 +199,7 @@ def test_a_process_that_dies_is_replaced() -> None:
 
 def test_a_process_that_says_nothing_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long it would have taken."""
-    monkeypatch.setattr(child, "START_S", 0.2)
+    monkeypatch.setattr(child_process, "START_S", 0.2)
     started = time.monotonic()
     with ReferenceProcess() as process:
         found = process.ask(bundle_bytes(LINEAR), expected(LINEAR).rows)

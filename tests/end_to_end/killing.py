@@ -15,12 +15,15 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import botocore.httpsession
 
 import pyfunc.artifact  # noqa: F401 - so that no fork has to import mlflow
+from registry_sync.convert import convert_bundle
 from registry_sync.task import main
+from registry_sync.workshop import Workshop
 from tests.registry_sync.cheap import CheapCertifier
 
 DISK_CALLS = ("replace", "rename", "link", "unlink", "mkdir", "fsync")
@@ -89,7 +92,8 @@ def _child(request: dict[str, Any]) -> None:
         _arm_disk(countdown)
     elif request["kind"] in {"call", "reply"}:
         _arm_calls(countdown, after=request["kind"] == "reply")
-    os._exit(main([], certifier_of=CheapCertifier))
+    # In this process, where every call is counted; workers are killed elsewhere.
+    os._exit(main([], workshop_of=lambda _: nullcontext(Workshop(convert_bundle, CheapCertifier()))))
 
 
 def serve() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from pyfunc.certificate.verdict import Certificate, Status
@@ -25,6 +26,7 @@ from pyfunc.contract import (
 from pyfunc.errors import MalformedBundleError
 from registry_sync.certify import LibraryCertifier
 from registry_sync.task import main
+from registry_sync.workshop import Workshop
 
 BROKEN, CRASHING, BUGGY, SLOW, BIG = b"broken", b"crashing", b"buggy", b"slow", b"big"
 FILES = (*SERVED_FILES, *MLFLOW_FILES, "code/pyfunc/model.py")
@@ -80,4 +82,4 @@ class CheapCertifier:
 
 
 if __name__ == "__main__":
-    sys.exit(main(converter=cheap_converter, certifier_of=CheapCertifier))
+    sys.exit(main(workshop_of=lambda _: nullcontext(Workshop(cheap_converter, CheapCertifier()))))

@@ -1,0 +1,37 @@
+"""What a sync works with: who converts and certifies, and how many bundles at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pyfunc.processors import available_processors
+from registry_sync.certify import Certifier
+from registry_sync.convert import Converter
+from registry_sync.settings import workers
+from registry_sync.workers import Workers
+
+
+def _no_one() -> None:
+    """Nobody has to be told that the run is being stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """`count` bundles at a time; `interrupt` lets those under way end at once."""
+
+    converter: Converter
+    certifier: Certifier | None = None
+    count: int = 1
+    interrupt: Callable[[], None] = _no_one
+
+
+@contextmanager
+def open_workshop(environ: Mapping[str, str]) -> Iterator[Workshop]:
+    """Worker processes, one for each processor unless `TAUSERVE_WORKERS` says otherwise."""
+    crew = Workers(workers(environ) or available_processors())
+    try:
+        yield Workshop(crew, crew, crew.count, crew.kill)
+    finally:
+        crew.close()
