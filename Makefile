@@ -29,7 +29,7 @@ demo: .venv/.runtime ## Train the example on real data, register, sync and serve
 test: install ## Run the fast tests (under 5 minutes; installs nothing once `make install` has run).
 	$(PYTEST) -q -n 2 --dist loadfile -m "not slow"
 
-test-slow: install .venv-econml-0.15/.installed .venv-econml-0.16/.installed ## Run the slow tests: kill -9 at every write, MLflow's own commands, Spark, older econml.
+test-slow: install .venv-moto/.installed .venv-econml-0.15/.installed .venv-econml-0.16/.installed ## Run the slow tests: kill -9 at every write, MLflow's own commands, Spark, older econml.
 	$(PYTEST) -q -n 2 --dist loadfile -m slow
 
 check: install ## Lint, types, import contracts, Dockerfile.
@@ -86,6 +86,12 @@ bench: install $(PEERS:%=.venv-peers/%/.installed) ## Measure speed as ratios an
 	$(UV_INSTALL) --python .venv-ministack/bin/python -r $(LOCKS)/ministack.txt
 	@touch $@
 
+# Another stand-in: the one Step Functions interpreter at hand that enforces heartbeats.
+.venv-moto/.installed: .venv/bin/uv $(LOCKS)/moto.txt
+	test -x .venv-moto/bin/python || $(PYTHON) -m venv .venv-moto
+	$(UV_INSTALL) --python .venv-moto/bin/python -r $(LOCKS)/moto.txt
+	@touch $@
+
 # The econml a trainer may have instead of .venv's; only the slow tests ask them.
 .venv-econml-%/.installed: $(LOCKS)/econml-%.txt .venv/bin/uv
 	test -x .venv-econml-$*/bin/python || $(PYTHON) -m venv .venv-econml-$*
@@ -108,4 +114,4 @@ lock: .venv/bin/uv ## Resolve every lock anew.
 	deploy/lock
 
 clean: ## Remove environments and caches; keeps ./.tauserve.
-	rm -rf .venv .venv-server .venv-mlflow .venv-ministack .venv-econml-* .venv-peers build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-server .venv-mlflow .venv-ministack .venv-moto .venv-econml-* .venv-peers build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
