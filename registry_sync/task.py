@@ -1,4 +1,4 @@
-"""The command line: parse, connect, run, report, exit. Everything that decides is elsewhere."""
+"""The command: connect, run, report, exit. `arguments.py` says what may be asked; the rest decides."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from typing import NoReturn
 
 from pyfunc.places import Bucket, Places
 from registry_sync import exits
+from registry_sync.arguments import parse
 from registry_sync.connect import open_source, open_store
 from registry_sync.convert import installed_code
 from registry_sync.plan import Kind
 from registry_sync.progress import Progress, choose_progress
 from registry_sync.publish import Publisher
-from registry_sync.register import Registration, register
+from registry_sync.registration import Registration, register
 from registry_sync.report import (
     Document,
     failure_report,
@@ -31,7 +32,6 @@ from registry_sync.report import (
     sync_report,
     to_json,
 )
-from registry_sync.rows import READY
 from registry_sync.settings import Execution, is_certificate_required, statuses
 from registry_sync.settle import settle
 from registry_sync.sync import Scope, Sides, check_withdrawals, run_sync, take_stock
@@ -40,11 +40,6 @@ from registry_sync.workshop import Workshop, open_workshop
 
 class _Stop(BaseException):
     """Somebody asked us to stop. Unlike an error it passes every handler on its way out."""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(exits.CONFIGURATION, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 def main(
@@ -58,7 +53,7 @@ def main(
         argv: the arguments, by default the process's.
         workshop_of: opens what converts bundles and proves them, as the environment says.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = parse(argv)
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, _stop)
     try:
@@ -169,58 +164,3 @@ def _fail(arguments: argparse.Namespace, error: Exception) -> int:
 
 def _stop(signum: int, _frame: FrameType | None) -> NoReturn:
     raise _Stop(signal.Signals(signum).name)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m registry_sync",
-        description="Carry registered models to the mirror the server reads.",
-    )
-    parser.set_defaults(command="sync")
-    parser.add_argument("--dry-run", action="store_true", help="show what would be done, and why")
-    parser.add_argument(
-        "--format", choices=("table", "json"), default="table", help="of --dry-run (default: %(default)s)"
-    )
-    parser.add_argument("--model-id", metavar="ID", help="carry over this model only")
-    parser.add_argument("--prune", action="store_true", help="withdraw versions whose row is gone")
-    parser.add_argument(
-        "--allow-withdraw",
-        type=_count,
-        default=0,
-        metavar="N",
-        help="withdraw up to N models where the run would refuse to withdraw so many",
-    )
-    parser.add_argument(
-        "--tolerate-quarantine", action="store_true", help="exit 0 although rows are quarantined"
-    )
-    parser.add_argument("--report", type=Path, metavar="FILE", help="also write the JSON report here")
-    commands = parser.add_subparsers(title="commands", metavar="register")
-    _add_register(commands.add_parser("register", help="upload a bundle and write its row"))
-    return parser
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 0:
-        raise argparse.ArgumentTypeError("expected a whole number from 0 up")
-    return count
-
-
-def _add_register(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(command="register")
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the training job's file")
-    parser.add_argument("--model-id", required=True, metavar="ID")
-    parser.add_argument("--model-name", default="", metavar="NAME", help="default: the model's id")
-    parser.add_argument(
-        "--model-version", default="", metavar="VERSION", help="default: from the bundle's digest"
-    )
-    parser.add_argument("--status", default=READY, help="default: %(default)s")
-    parser.add_argument("--created-at", default="", metavar="ISO8601", help="default: now")
-    parser.add_argument(
-        "--execution-id",
-        default="",
-        metavar="ID",
-        help="default: PIPELINE_EXECUTION_ID, or one derived from the bundle's digest",
-    )
-    parser.add_argument("--treatment-name", action="append", default=[], metavar="NAME", help="repeatable")
-    parser.add_argument("--outcome-name", action="append", default=[], metavar="NAME", help="repeatable")

@@ -12,7 +12,7 @@ from registry_sync.aws import dynamodb_client, s3_client
 from registry_sync.dynamodb import DynamoDBSource
 from registry_sync.errors import ConfigurationError, RowExistsError
 from registry_sync.folder import FolderStore
-from registry_sync.register import Registration, register
+from registry_sync.registration import Registration, register
 from registry_sync.rows import RegistryRow, parse_row
 from registry_sync.s3 import S3Store
 from registry_sync.source import Item

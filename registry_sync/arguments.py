@@ -1,0 +1,80 @@
+"""What may be asked on the command line; one that cannot be read ends with 78, as every wrong setting."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from registry_sync import exits
+from registry_sync.rows import READY
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the arguments, by default the process's; `command` says which command is meant.
+
+    Raises:
+        SystemExit: they ask for help, or cannot be read.
+    """
+    return _parser().parse_args(argv)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(exits.CONFIGURATION, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m registry_sync",
+        description="Carry registered models to the mirror the server reads.",
+    )
+    parser.set_defaults(command="sync")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be done, and why")
+    parser.add_argument(
+        "--format", choices=("table", "json"), default="table", help="of --dry-run (default: %(default)s)"
+    )
+    parser.add_argument("--model-id", metavar="ID", help="carry over this model only")
+    parser.add_argument("--prune", action="store_true", help="withdraw versions whose row is gone")
+    parser.add_argument(
+        "--allow-withdraw",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="withdraw up to N models where the run would refuse to withdraw so many",
+    )
+    parser.add_argument(
+        "--tolerate-quarantine", action="store_true", help="exit 0 although rows are quarantined"
+    )
+    parser.add_argument("--report", type=Path, metavar="FILE", help="also write the JSON report here")
+    commands = parser.add_subparsers(title="commands", metavar="register")
+    _add_register(commands.add_parser("register", help="upload a bundle and write its row"))
+    return parser
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 0:
+        raise argparse.ArgumentTypeError("expected a whole number from 0 up")
+    return count
+
+
+def _add_register(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command="register")
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the training job's file")
+    parser.add_argument("--model-id", required=True, metavar="ID")
+    parser.add_argument("--model-name", default="", metavar="NAME", help="default: the model's id")
+    parser.add_argument(
+        "--model-version", default="", metavar="VERSION", help="default: from the bundle's digest"
+    )
+    parser.add_argument("--status", default=READY, help="default: %(default)s")
+    parser.add_argument("--created-at", default="", metavar="ISO8601", help="default: now")
+    parser.add_argument(
+        "--execution-id",
+        default="",
+        metavar="ID",
+        help="default: PIPELINE_EXECUTION_ID, or one derived from the bundle's digest",
+    )
+    parser.add_argument("--treatment-name", action="append", default=[], metavar="NAME", help="repeatable")
+    parser.add_argument("--outcome-name", action="append", default=[], metavar="NAME", help="repeatable")
