@@ -19,9 +19,10 @@ from server.settings import Settings
 
 def create_app(settings: Settings, loaded: Models) -> ASGIApp:
     """The HTTP application over these models, which somebody else loads."""
-    policy, metrics = Policy(settings.missing_policy, settings.max_rows), Metrics(lambda: loaded.loaded)
+    rules, metrics = settings.requests, Metrics(lambda: loaded.loaded)
+    policy = Policy(rules.missing_policy, rules.max_rows)
     api = create_api(settings, loaded, policy, metrics)
-    plain = FastPath(api, loaded, policy, max_body_bytes=settings.max_body_bytes)
+    plain = FastPath(api, loaded, policy, max_body_bytes=rules.max_body_bytes)
     return RequestMiddleware(plain, metrics)
 
 
@@ -38,7 +39,7 @@ def create_api(settings: Settings, loaded: Models, policy: Policy, metrics: Metr
     app.include_router(health.router(loaded, settings.execution))
     app.include_router(scrape.router(metrics))
     app.include_router(models.router(loaded))
-    app.include_router(predict.router(loaded, policy, max_body_bytes=settings.max_body_bytes))
+    app.include_router(predict.router(loaded, policy, max_body_bytes=settings.requests.max_body_bytes))
     for kind in (HTTPException, Exception):
         app.add_exception_handler(kind, _raise)
     return app

@@ -9,7 +9,7 @@ import pytest
 from pyfunc.features import MissingPolicy
 from pyfunc.places import Bucket, Places
 from server.errors import SettingError, UnknownSettingError
-from server.settings import KNOWN, Execution, Settings
+from server.settings import KNOWN, Execution, RequestRules, Settings
 from tests.server.running import run
 
 WRONG = {
@@ -32,9 +32,9 @@ def test_with_nothing_set_the_defaults_hold() -> None:
     assert ("127.0.0.1", 8080, 8 * 2**20, 10_000, MissingPolicy.IMPUTE) == (
         settings.host,
         settings.port,
-        settings.max_body_bytes,
-        settings.max_rows,
-        settings.missing_policy,
+        settings.requests.max_body_bytes,
+        settings.requests.max_rows,
+        settings.requests.missing_policy,
     )
 
 
@@ -65,8 +65,8 @@ def test_every_variable_is_read() -> None:
     assert Bucket("prod") == settings.places.artifacts
     assert Execution("step-functions", "run-1", "2025-01-01T00:00:00Z") == settings.execution
     assert ("::1", 9000, ("a", "b")) == (settings.host, settings.port, settings.preload)
-    assert (1000, 7, 3) == (settings.max_body_bytes, settings.max_rows, settings.drain_s)
-    assert (MissingPolicy.REJECT, "warning") == (settings.missing_policy, settings.log_level)
+    assert RequestRules(MissingPolicy.REJECT, 1000, 7) == settings.requests
+    assert (3, "warning") == (settings.drain_s, settings.log_level)
 
 
 @pytest.mark.parametrize(

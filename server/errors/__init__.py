@@ -1,0 +1,57 @@
+"""What can go wrong while models are served, by subject; `status.py` has the one table of HTTP status codes.
+
+`server.problems` makes answers of them. A message says what was expected, what was found and what to do;
+names a caller gave are cut short.
+"""
+
+from __future__ import annotations
+
+from server.errors.mirror import (
+    ForeignFilesError,
+    MirrorConfigurationError,
+    MirrorDeniedError,
+    MirrorError,
+    MirrorUnavailableError,
+    NoMirrorError,
+    ObjectMissingError,
+    ObjectTooLargeError,
+)
+from server.errors.models import (
+    LoadFailedError,
+    ModelRefusedError,
+    NotReadyError,
+    QuarantinedModelError,
+    RetiredModelError,
+    UnknownModelError,
+)
+from server.errors.requests import BodyTooLargeError, InvalidJsonError, MediaTypeError, TooManyRowsError
+from server.errors.root import MAX_NAME, ServerError
+from server.errors.starting import AddressError, SettingError, UnknownSettingError
+from server.errors.status import STATUS
+
+__all__ = [
+    "AddressError",
+    "BodyTooLargeError",
+    "ForeignFilesError",
+    "InvalidJsonError",
+    "LoadFailedError",
+    "MAX_NAME",
+    "MediaTypeError",
+    "MirrorConfigurationError",
+    "MirrorDeniedError",
+    "MirrorError",
+    "MirrorUnavailableError",
+    "ModelRefusedError",
+    "NoMirrorError",
+    "NotReadyError",
+    "ObjectMissingError",
+    "ObjectTooLargeError",
+    "QuarantinedModelError",
+    "RetiredModelError",
+    "STATUS",
+    "ServerError",
+    "SettingError",
+    "TooManyRowsError",
+    "UnknownModelError",
+    "UnknownSettingError",
+]

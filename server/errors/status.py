@@ -1,0 +1,37 @@
+"""The one table that turns error types into HTTP status codes; the nearest listed base of a type decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from pyfunc.errors import ArtifactError, NonFiniteAnswerError, OptionError, RecordError
+from server.errors.mirror import MirrorError, NoMirrorError
+from server.errors.models import (
+    ModelRefusedError,
+    NotReadyError,
+    QuarantinedModelError,
+    RetiredModelError,
+    UnknownModelError,
+)
+from server.errors.requests import BodyTooLargeError, InvalidJsonError, MediaTypeError, TooManyRowsError
+
+STATUS: Mapping[type[BaseException], HTTPStatus] = {
+    InvalidJsonError: HTTPStatus.BAD_REQUEST,
+    UnknownModelError: HTTPStatus.NOT_FOUND,
+    RetiredModelError: HTTPStatus.GONE,
+    BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    TooManyRowsError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    MediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    RecordError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    OptionError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    # The record was valid: it is the model that has no answer to it.
+    NonFiniteAnswerError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
+    NoMirrorError: HTTPStatus.SERVICE_UNAVAILABLE,
+    MirrorError: HTTPStatus.SERVICE_UNAVAILABLE,
+    ArtifactError: HTTPStatus.SERVICE_UNAVAILABLE,
+    ModelRefusedError: HTTPStatus.SERVICE_UNAVAILABLE,
+    QuarantinedModelError: HTTPStatus.SERVICE_UNAVAILABLE,
+    BaseException: HTTPStatus.INTERNAL_SERVER_ERROR,
+}

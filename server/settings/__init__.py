@@ -1,0 +1,15 @@
+"""What the environment says, read once at the edge and passed down; a wrong value stops the start.
+
+The pipeline's variables keep their names; all else is `TAUSERVE_*`. An empty variable counts as unset.
+
+    >>> Settings.from_environ({"PORT": "9000"}).port
+    9000
+"""
+
+from __future__ import annotations
+
+from server.settings.execution import Execution
+from server.settings.requests import RequestRules
+from server.settings.settings import KNOWN, Settings
+
+__all__ = ["KNOWN", "Execution", "RequestRules", "Settings"]

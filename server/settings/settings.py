@@ -1,0 +1,115 @@
+"""All settings together, and the one list of variables that exist.
+
+A subject with several variables has a file of its own: a frozen group with defaults, a `read`, and its `KEYS`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from pyfunc.places import Places
+from server.errors import SettingError, UnknownSettingError
+from server.settings import requests
+from server.settings.execution import Execution
+from server.settings.reader import Reader
+from server.settings.requests import RequestRules
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+MAX_PORT = 65535
+
+ANONYMOUS = "TAUSERVE_ALLOW_ANONYMOUS"
+_ELSEWHERE = (
+    "TAUSERVE_HOME",  # read by pyfunc.places
+    # The sync's; one environment may serve both.
+    "TAUSERVE_REQUIRE_CERTIFICATE",
+    "TAUSERVE_STATUSES",
+    "TAUSERVE_WORKERS",
+)
+KNOWN = (
+    *_ELSEWHERE,
+    "TAUSERVE_HOST",
+    ANONYMOUS,
+    "TAUSERVE_PRELOAD",
+    "TAUSERVE_DRAIN_S",
+    "TAUSERVE_LOG_LEVEL",
+    *requests.KEYS,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything the process can be told.
+
+    Attributes:
+        places: where the mirror is.
+        execution: which pipeline execution this is.
+        host: address to listen on.
+        port: likewise.
+        allow_anonymous: whether everyone who reaches an address beyond loopback may call the models.
+        preload: ids of the models to load at start; empty means all.
+        requests: what one request may hold.
+        drain_s: how long requests under way may take once the process is told to stop.
+        log_level: one of `LOG_LEVELS`.
+    """
+
+    places: Places
+    execution: Execution = Execution()
+    host: str = "127.0.0.1"
+    port: int = 8080
+    allow_anonymous: bool = False
+    preload: tuple[str, ...] = ()
+    requests: RequestRules = RequestRules()
+    drain_s: int = 25
+    log_level: str = "info"
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Self:
+        """Read the variables.
+
+        Raises:
+            SettingError: a value of the wrong type.
+            UnknownSettingError: a TAUSERVE_* variable there is not.
+        """
+        _refuse_unknown(environ)
+        read, default = Reader(environ), cls(Places.from_environ(environ))
+        return cls(
+            places=default.places,
+            execution=Execution.read(read),
+            host=read.text("TAUSERVE_HOST", default.host),
+            port=read.whole("PORT", default.port, most=MAX_PORT),
+            allow_anonymous=read.flag(ANONYMOUS),
+            preload=read.model_ids("TAUSERVE_PRELOAD"),
+            requests=RequestRules.read(read),
+            drain_s=read.whole("TAUSERVE_DRAIN_S", default.drain_s, most=3600),
+            log_level=read.choice("TAUSERVE_LOG_LEVEL", LOG_LEVELS, default.log_level),
+        )
+
+    def check_exposure(self) -> None:
+        """Let nobody open the models to a network by accident.
+
+        Raises:
+            SettingError: an address beyond loopback, and nobody said that this is meant.
+        """
+        if not (self.allow_anonymous or _is_loopback(self.host)):
+            raise SettingError(
+                "TAUSERVE_HOST",
+                self.host,
+                wanted="a loopback address, since no credentials are configured "
+                f"(to let everyone who reaches the server call its models, say {ANONYMOUS}=1)",
+            )
+
+
+def _refuse_unknown(environ: Mapping[str, str]) -> None:
+    for key in sorted(environ):
+        if key.startswith("TAUSERVE_") and key not in KNOWN:
+            raise UnknownSettingError(key, environ[key], KNOWN)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
