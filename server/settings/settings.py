@@ -1,6 +1,6 @@
 """All settings together, and the one list of variables that exist.
 
-A subject with several variables has a file of its own: a frozen group with defaults, a `read`, and its `KEYS`.
+A subject with several variables has a file of its own: a frozen group with defaults, `read` and `KEYS`.
 """
 
 from __future__ import annotations
