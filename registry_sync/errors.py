@@ -130,3 +130,22 @@ class ConflictError(StoreError):
 
     def __init__(self, key: str) -> None:
         super().__init__(key, "expected the object unchanged, found that another writer came first")
+
+
+class FileChangedError(StoreError):
+    """What was uploaded of a file is not what was measured of it before."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            key, "expected the file as it was measured, got other bytes; register it once it is complete"
+        )
+
+
+class BundleExistsError(ConfigurationError):
+    """Another bundle stands where this one should go."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        super().__init__(
+            f"{place}: expected no bundle or this one, found another; give this one another execution id"
+        )

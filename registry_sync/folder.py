@@ -11,28 +11,31 @@ import errno
 import fcntl
 import os
 import stat
+import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from registry_sync.errors import (
     ConfigurationError,
     ConflictError,
     DiskError,
+    FileChangedError,
     InvalidKeyError,
     ObjectMissingError,
     ObjectTooLargeError,
     PermissionDeniedError,
     SyncError,
 )
-from registry_sync.store import ObjectStat, StoredObject
+from registry_sync.store import CHUNK_BYTES, Fingerprint, ObjectStat, StoredObject, fingerprint
 
 STAGING = ".staging"
 LOCK = ".lock"
 ABANDONED_AFTER_S = 3600.0
-_CHUNK_BYTES = 2**20
 _DENIED = frozenset({errno.EACCES, errno.EPERM})
 _MISPLACED = frozenset({errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
@@ -73,16 +76,44 @@ class FolderStore:
                     raise ConflictError(key)
         return StoredObject(data, found)
 
+    def fingerprint(self, key: str, *, max_bytes: int) -> Fingerprint:
+        """Measure an object in a bounded part of memory."""
+        path = self._path(key)
+        with _os_errors(key):
+            try:
+                with path.open("rb") as file:
+                    return fingerprint(file, max_bytes=max_bytes)
+            except (FileNotFoundError, NotADirectoryError) as exc:
+                raise ObjectMissingError(key) from exc
+            except ValueError as exc:
+                raise ObjectTooLargeError(key, max_bytes) from exc
+
     def create(self, key: str, data: bytes) -> None:
         """Write an object that is not there."""
         self.replace(key, data, expected=None)
 
     def replace(self, key: str, data: bytes, *, expected: StoredObject | None) -> None:
         """Write an object whose bytes are still `expected.data`, or that is still missing."""
+        self._write(key, [data], expected)
+
+    def upload(self, key: str, file: BinaryIO, promised: Fingerprint) -> None:
+        """Write an object that is not there from a file, from its beginning."""
+        file.seek(0)
+        self._write(key, iter(partial(file.read, CHUNK_BYTES), b""), None, promised)
+
+    def _write(
+        self,
+        key: str,
+        chunks: Iterable[bytes],
+        expected: StoredObject | None,
+        promised: Fingerprint | None = None,
+    ) -> None:
         path = self._path(key)
         with _os_errors(key):
-            staged = self._stage(data)
+            staged = self._stage(chunks)
             try:
+                if promised is not None and _measured(staged) != promised:
+                    raise FileChangedError(key)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with self._locked():
                     if not _unchanged(path, expected):
@@ -115,16 +146,17 @@ class FolderStore:
                 if key.startswith(prefix) and key != LOCK and (found := _file_stat(path)):
                     yield ObjectStat(key, _etag(found), found.st_size)
 
-    def _stage(self, data: bytes) -> Path:
+    def _stage(self, chunks: Iterable[bytes]) -> Path:
         staging = self._root / STAGING
         staging.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(staging)
         staged = staging / uuid.uuid4().hex
         descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(descriptor, view[:_CHUNK_BYTES]) :]
+            for chunk in chunks:
+                view = memoryview(chunk)
+                while view:
+                    view = view[os.write(descriptor, view[:CHUNK_BYTES]) :]
             os.fsync(descriptor)
         except BaseException:
             staged.unlink(missing_ok=True)
@@ -161,13 +193,20 @@ def _file_stat(path: Path) -> os.stat_result | None:
     return found if stat.S_ISREG(found.st_mode) else None
 
 
+def _measured(path: Path) -> Fingerprint:
+    with path.open("rb") as file:
+        return fingerprint(file, max_bytes=sys.maxsize)
+
+
 def _unchanged(path: Path, expected: StoredObject | None) -> bool:
+    if expected is None:
+        return not path.exists()
     # By bytes, not by tag: a tag may come back within one tick of the file system's clock.
     try:
         found = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        return expected is None
-    return expected is not None and found == expected.data
+        return False
+    return found == expected.data
 
 
 def _sync_folder(folder: Path) -> None:

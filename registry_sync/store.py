@@ -5,9 +5,12 @@ Readers see an object whole or not at all, the new bytes or the old, never a mix
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import BinaryIO, Protocol
+
+CHUNK_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,36 @@ class StoredObject:
 
     data: bytes
     etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """Which bytes an object holds: how many, and their sha256 in hex."""
+
+    size: int
+    sha256: str
+
+
+class Readable(Protocol):
+    """What gives its bytes a piece at a time, none at its end."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most so many bytes."""
+
+
+def fingerprint(file: Readable, *, max_bytes: int) -> Fingerprint:
+    """Read a file to its end, in a bounded part of memory.
+
+    Raises:
+        ValueError: it is longer than `max_bytes`; not all of it was read.
+    """
+    digest, size = hashlib.sha256(), 0
+    while chunk := file.read(CHUNK_BYTES):
+        size += len(chunk)
+        if size > max_bytes:
+            raise ValueError(f"expected at most {max_bytes} bytes, found more")
+        digest.update(chunk)
+    return Fingerprint(size, digest.hexdigest())
 
 
 class ArtifactStore(Protocol):
@@ -46,11 +79,27 @@ class ArtifactStore(Protocol):
             ObjectTooLargeError: it is longer than `max_bytes`.
         """
 
+    def fingerprint(self, key: str, *, max_bytes: int) -> Fingerprint:
+        """Measure an object in a bounded part of memory.
+
+        Raises:
+            ObjectMissingError: there is none.
+            ObjectTooLargeError: it is longer than `max_bytes`.
+        """
+
     def create(self, key: str, data: bytes) -> None:
         """Write an object that is not there.
 
         Raises:
             ConflictError: it is there; nothing was written.
+        """
+
+    def upload(self, key: str, file: BinaryIO, promised: Fingerprint) -> None:
+        """Write an object that is not there from a file, from its beginning, in a bounded part of memory.
+
+        Raises:
+            ConflictError: it is there; nothing was written.
+            FileChangedError: the file does not hold what was promised; nothing was written.
         """
 
     def replace(self, key: str, data: bytes, *, expected: StoredObject | None) -> None:

@@ -22,7 +22,7 @@ from registry_sync.convert import installed_code
 from registry_sync.plan import Kind
 from registry_sync.progress import Progress, choose_progress
 from registry_sync.publish import Publisher
-from registry_sync.registration import Registration, register
+from registry_sync.registration import register
 from registry_sync.report import (
     Document,
     failure_report,
@@ -58,7 +58,7 @@ def main(
         signal.signal(signum, _stop)
     try:
         if arguments.command == "register":
-            return _register(arguments, os.environ)
+            return _register(arguments)
         with workshop_of(os.environ) as workshop:
             return _sync(arguments, os.environ, workshop)
     except Exception as error:
@@ -110,21 +110,19 @@ def _dry_run(arguments: argparse.Namespace, sides: Sides, scope: Scope, executio
     return code
 
 
-def _register(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    places = Places.from_environ(environ)
-    registration = Registration(
-        model_id=arguments.model_id,
-        created_at=arguments.created_at or datetime.now(UTC).isoformat(timespec="microseconds"),
+def _register(arguments: argparse.Namespace) -> int:
+    row = register(
+        arguments.bundle,
+        arguments.model_id,
         model_name=arguments.model_name,
         model_version=arguments.model_version,
         status=arguments.status,
-        execution_id=arguments.execution_id or environ.get("PIPELINE_EXECUTION_ID", ""),
+        execution_id=arguments.execution_id,
+        created_at=arguments.created_at,
         treatment_names=arguments.treatment_name,
         outcome_names=arguments.outcome_name,
     )
-    source, store = open_source(places.registry), open_store(places.artifacts)
-    item = register(arguments.bundle, registration, source, store, bucket=_bucket(places))
-    sys.stdout.write(to_json({"registered": item}))
+    sys.stdout.write(to_json({"registered": row.item()}))
     return exits.OK
 
 

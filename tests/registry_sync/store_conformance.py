@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from abc import ABC, abstractmethod
 
 import pytest
 
+from pyfunc.contract import sha256
 from registry_sync.errors import ConflictError, ObjectMissingError, ObjectTooLargeError
-from registry_sync.store import ArtifactStore, ObjectStat
+from registry_sync.store import ArtifactStore, Fingerprint, ObjectStat
 
 
 class BackDoor(ABC):
@@ -95,6 +97,34 @@ class StoreConformance:
         door.delete("pinned")
         with pytest.raises(ObjectMissingError):
             store.read("pinned", max_bytes=10, etag=listed.etag)
+
+    def test_measures_what_is_there(self, store: ArtifactStore, door: BackDoor) -> None:
+        """Size and digest of an object of several chunks, and of an empty one."""
+        data = bytes(range(256)) * 10_000
+        for key, expected in (("big", data), ("empty", b"")):
+            door.put(key, expected)
+            assert Fingerprint(len(expected), sha256(expected)) == store.fingerprint(key, max_bytes=len(data))
+
+    def test_does_not_measure_what_is_missing_or_too_large(
+        self, store: ArtifactStore, door: BackDoor
+    ) -> None:
+        """Typed as reading is."""
+        door.put("big", b"12345")
+        with pytest.raises(ObjectTooLargeError):
+            store.fingerprint("big", max_bytes=4)
+        with pytest.raises(ObjectMissingError):
+            store.fingerprint("none", max_bytes=4)
+
+    def test_uploads_a_file_once(self, store: ArtifactStore, door: BackDoor) -> None:
+        """Whole, from its beginning wherever it stands; what is there already stays."""
+        data = bytes(range(256)) * 10_000
+        file = io.BytesIO(data)
+        file.seek(7)
+        store.upload("models/run/bundle.pkl", file, Fingerprint(len(data), sha256(data)))
+        assert data == door.get("models/run/bundle.pkl")
+        with pytest.raises(ConflictError):
+            store.upload("models/run/bundle.pkl", io.BytesIO(b"x"), Fingerprint(1, sha256(b"x")))
+        assert data == door.get("models/run/bundle.pkl")
 
     def test_creates_once(self, store: ArtifactStore, door: BackDoor) -> None:
         """A second create of a key changes nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from pathlib import Path
@@ -9,17 +10,20 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
+from pyfunc.contract import sha256
 from registry_sync.aws import s3_client
 from registry_sync.errors import (
     ConfigurationError,
     DiskError,
+    FileChangedError,
     InvalidKeyError,
     PermissionDeniedError,
     UnavailableError,
 )
 from registry_sync.folder import ABANDONED_AFTER_S, STAGING, FolderStore, disk_error
 from registry_sync.s3 import S3Store
-from tests.aws import AwsEndpoint, free_port
+from registry_sync.store import ArtifactStore, Fingerprint
+from tests.aws import AwsEndpoint, free_port, run_stand_in
 from tests.registry_sync.store_conformance import BackDoor, StoreConformance
 
 
@@ -109,6 +113,30 @@ class TestS3Store(StoreConformance):
             list(store.list("models/"))
         with pytest.raises(ConfigurationError):
             store.create("models/x", b"")
+
+
+def assert_refuses_a_file_that_changed(store: ArtifactStore) -> None:
+    """As long as promised but other bytes, longer, shorter: nothing is stored."""
+    for data in (b"other", b"bundles", b"bun"):
+        with pytest.raises(FileChangedError):
+            store.upload("models/run/bundle.pkl", io.BytesIO(data), Fingerprint(5, sha256(b"bundl")))
+    assert [] == list(store.list("models/"))
+
+
+def test_a_file_that_changed_is_not_stored_in_a_folder(tmp_path: Path) -> None:
+    """The staged copy is measured before it takes its place."""
+    assert_refuses_a_file_that_changed(FolderStore(tmp_path / "artifacts"))
+    assert [] == list((tmp_path / "artifacts" / STAGING).iterdir())
+
+
+def test_a_file_that_changed_is_not_stored_in_a_bucket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 compares the checksum of the request; of the stand-ins, one does."""
+    with run_stand_in("ministack", tmp_path) as endpoint:
+        for name, value in endpoint.environ.items():
+            monkeypatch.setenv(name, value)
+        assert_refuses_a_file_that_changed(S3Store(s3_client(), endpoint.create_bucket()))
 
 
 def test_nobody_there_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
