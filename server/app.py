@@ -14,7 +14,8 @@ from server.models import Models
 from server.predict import Policy
 from server.routes import health, models, predict
 from server.routes import metrics as scrape
-from server.settings import Settings
+from server.settings import AdmissionRules, Settings
+from server.workers import Workers
 
 
 def create_app(settings: Settings, loaded: Models) -> ASGIApp:
@@ -36,13 +37,25 @@ def create_api(settings: Settings, loaded: Models, policy: Policy, metrics: Metr
         redoc_url=None,
         redirect_slashes=False,  # a redirect would go where the Host header says
     )
+    workers = _workers(settings.admission)
     app.include_router(health.router(loaded, settings.execution))
     app.include_router(scrape.router(metrics))
     app.include_router(models.router(loaded))
-    app.include_router(predict.router(loaded, policy, max_body_bytes=settings.requests.max_body_bytes))
+    app.include_router(
+        predict.router(loaded, policy, workers, max_body_bytes=settings.requests.max_body_bytes)
+    )
     for kind in (HTTPException, Exception):
         app.add_exception_handler(kind, _raise)
     return app
+
+
+def _workers(rules: AdmissionRules) -> Workers:
+    return Workers(
+        threads=rules.threads,
+        max_waiting=rules.max_waiting,
+        max_wait_s=rules.max_wait_ms / 1000,
+        timeout_s=rules.timeout_s,
+    )
 
 
 async def _raise(_request: Request, error: Exception) -> Response:

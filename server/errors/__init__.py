@@ -6,6 +6,7 @@ names a caller gave are cut short.
 
 from __future__ import annotations
 
+from server.errors.admission import DeadlineExceededError, OverloadedError, ShuttingDownError
 from server.errors.mirror import (
     ForeignFilesError,
     MirrorConfigurationError,
@@ -32,6 +33,7 @@ from server.errors.status import STATUS
 __all__ = [
     "AddressError",
     "BodyTooLargeError",
+    "DeadlineExceededError",
     "ForeignFilesError",
     "InvalidJsonError",
     "LoadFailedError",
@@ -46,11 +48,13 @@ __all__ = [
     "NotReadyError",
     "ObjectMissingError",
     "ObjectTooLargeError",
+    "OverloadedError",
     "QuarantinedModelError",
     "RetiredModelError",
     "STATUS",
     "ServerError",
     "SettingError",
+    "ShuttingDownError",
     "TooManyRowsError",
     "UnknownModelError",
     "UnknownSettingError",

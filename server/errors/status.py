@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 from pyfunc.errors import ArtifactError, NonFiniteAnswerError, OptionError, RecordError
+from server.errors.admission import DeadlineExceededError, OverloadedError, ShuttingDownError
 from server.errors.mirror import MirrorError, NoMirrorError
 from server.errors.models import (
     ModelRefusedError,
@@ -33,5 +34,10 @@ STATUS: Mapping[type[BaseException], HTTPStatus] = {
     ArtifactError: HTTPStatus.SERVICE_UNAVAILABLE,
     ModelRefusedError: HTTPStatus.SERVICE_UNAVAILABLE,
     QuarantinedModelError: HTTPStatus.SERVICE_UNAVAILABLE,
+    OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
+    ShuttingDownError: HTTPStatus.SERVICE_UNAVAILABLE,
+    DeadlineExceededError: HTTPStatus.GATEWAY_TIMEOUT,
+    # Memory comes back once other requests end.
+    MemoryError: HTTPStatus.SERVICE_UNAVAILABLE,
     BaseException: HTTPStatus.INTERNAL_SERVER_ERROR,
 }

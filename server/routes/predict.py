@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 
-from anyio import CapacityLimiter
-from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request, Response
 
 from server.codecs import check_media_type
@@ -17,12 +14,12 @@ from server.models import Models
 from server.predict import Policy, predict
 from server.routes.documents import ERRORS, PREDICT_REQUEST, PredictAnswer
 from server.routes.models import serve
+from server.workers import Workers
 
 
-def router(models: Models, policy: Policy, *, max_body_bytes: int) -> APIRouter:
+def router(models: Models, policy: Policy, workers: Workers, *, max_body_bytes: int) -> APIRouter:
     """The endpoint over these models."""
     routes = APIRouter(tags=["predict"])
-    limiter: list[CapacityLimiter] = []
 
     @routes.post(
         ROUTE,
@@ -33,11 +30,10 @@ def router(models: Models, policy: Policy, *, max_body_bytes: int) -> APIRouter:
         """Estimate treatment effects; `{id}` is the current version, `{id}@{version}` a certain one."""
         entry = await serve(models, model_id, request)
         check_media_type(request.headers.get("content-type"), request.headers.get("content-encoding"))
+        workers.check()
         body = await _read_body(request, max_body_bytes)
-        if not limiter:  # a limiter belongs to the event loop that made it
-            limiter.append(CapacityLimiter(len(os.sched_getaffinity(0))))
         work = partial(predict, entry.model, body, request.scope["query_string"], policy)
-        answer = await run_sync(work, limiter=limiter[0])
+        answer = await workers.run(work)
         context_of(request.scope).facts["rows"] = answer.rows
         headers = {"X-Model-Version": entry.ref.version}
         return Response(answer.body, media_type="application/json", headers=headers)

@@ -8,8 +8,9 @@ The pipeline's variables keep their names; all else is `TAUSERVE_*`. An empty va
 
 from __future__ import annotations
 
+from server.settings.admission import AdmissionRules
 from server.settings.execution import Execution
 from server.settings.requests import RequestRules
 from server.settings.settings import KNOWN, Settings
 
-__all__ = ["KNOWN", "Execution", "RequestRules", "Settings"]
+__all__ = ["KNOWN", "AdmissionRules", "Execution", "RequestRules", "Settings"]

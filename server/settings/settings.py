@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from pyfunc.places import Places
 from server.errors import SettingError, UnknownSettingError
-from server.settings import requests
+from server.settings import admission, requests
+from server.settings.admission import AdmissionRules
 from server.settings.execution import Execution
 from server.settings.reader import Reader
 from server.settings.requests import RequestRules
@@ -36,6 +37,7 @@ KNOWN = (
     "TAUSERVE_DRAIN_S",
     "TAUSERVE_LOG_LEVEL",
     *requests.KEYS,
+    *admission.KEYS,
 )
 
 
@@ -51,6 +53,7 @@ class Settings:
         allow_anonymous: whether everyone who reaches an address beyond loopback may call the models.
         preload: ids of the models to load at start; empty means all.
         requests: what one request may hold.
+        admission: how much work is taken on.
         drain_s: how long requests under way may take once the process is told to stop.
         log_level: one of `LOG_LEVELS`.
     """
@@ -62,6 +65,7 @@ class Settings:
     allow_anonymous: bool = False
     preload: tuple[str, ...] = ()
     requests: RequestRules = RequestRules()
+    admission: AdmissionRules = field(default_factory=AdmissionRules)
     drain_s: int = 25
     log_level: str = "info"
 
@@ -83,6 +87,7 @@ class Settings:
             allow_anonymous=read.flag(ANONYMOUS),
             preload=read.model_ids("TAUSERVE_PRELOAD"),
             requests=RequestRules.read(read),
+            admission=AdmissionRules.read(read),
             drain_s=read.whole("TAUSERVE_DRAIN_S", default.drain_s, most=3600),
             log_level=read.choice("TAUSERVE_LOG_LEVEL", LOG_LEVELS, default.log_level),
         )

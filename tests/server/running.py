@@ -55,13 +55,15 @@ def run(root: Path, *arguments: str, python: str = PYTHON, **extra: str) -> subp
 
 
 @contextmanager
-def serving(root: Path, log: Path, *, wait_for: str = "/ready", **extra: str) -> Iterator[Running]:
+def serving(
+    root: Path, log: Path, *, wait_for: str = "/ready", module: str = "server", **extra: str
+) -> Iterator[Running]:
     """A server over this mirror, for as long as the block runs."""
     port = free_port()
     environ = small_environ(root, {"PORT": str(port), **extra})
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [PYTHON, "-m", "server"], cwd=ROOT, env=environ, stdout=file, stderr=subprocess.STDOUT
+            [PYTHON, "-m", module], cwd=ROOT, env=environ, stdout=file, stderr=subprocess.STDOUT
         )
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client:
         server = Running(client, process, port, log)

@@ -9,7 +9,7 @@ import pytest
 from pyfunc.features import MissingPolicy
 from pyfunc.places import Bucket, Places
 from server.errors import SettingError, UnknownSettingError
-from server.settings import KNOWN, Execution, RequestRules, Settings
+from server.settings import KNOWN, AdmissionRules, Execution, RequestRules, Settings
 from tests.server.running import run
 
 WRONG = {
@@ -20,6 +20,10 @@ WRONG = {
     "TAUSERVE_MISSING_POLICY": ("mean", "IMPUTE"),
     "TAUSERVE_MAX_BODY_BYTES": ("0", "8MiB", "1e6"),
     "TAUSERVE_MAX_ROWS": ("0", "-5"),
+    "TAUSERVE_INFERENCE_THREADS": ("0", "all", "2000"),
+    "TAUSERVE_MAX_WAITING": ("0", "many"),
+    "TAUSERVE_MAX_WAIT_MS": ("0", "1s"),
+    "TAUSERVE_REQUEST_TIMEOUT_S": ("0", "-1"),
     "TAUSERVE_DRAIN_S": ("0", "soon", "1.5"),
     "TAUSERVE_LOG_LEVEL": ("loud", "INFO"),
 }
@@ -57,6 +61,10 @@ def test_every_variable_is_read() -> None:
             "TAUSERVE_MISSING_POLICY": "reject",
             "TAUSERVE_MAX_BODY_BYTES": "1000",
             "TAUSERVE_MAX_ROWS": "7",
+            "TAUSERVE_INFERENCE_THREADS": "3",
+            "TAUSERVE_MAX_WAITING": "5",
+            "TAUSERVE_MAX_WAIT_MS": "250",
+            "TAUSERVE_REQUEST_TIMEOUT_S": "9",
             "TAUSERVE_DRAIN_S": "3",
             "TAUSERVE_LOG_LEVEL": "warning",
             "TAUSERVE_REQUIRE_CERTIFICATE": "true",
@@ -66,6 +74,7 @@ def test_every_variable_is_read() -> None:
     assert Execution("step-functions", "run-1", "2025-01-01T00:00:00Z") == settings.execution
     assert ("::1", 9000, ("a", "b")) == (settings.host, settings.port, settings.preload)
     assert RequestRules(MissingPolicy.REJECT, 1000, 7) == settings.requests
+    assert AdmissionRules(threads=3, max_waiting=5, max_wait_ms=250, timeout_s=9) == settings.admission
     assert (3, "warning") == (settings.drain_s, settings.log_level)
 
 
