@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 ROTO = Path(sys.executable).parent / "roto-server"
 MINISTACK = ROOT / ".venv-ministack" / "bin" / "ministack"
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 90.0
 _REGION: Final = "eu-central-1"
 
 

@@ -32,7 +32,7 @@ def run_confined(program: str) -> subprocess.CompletedProcess[str]:
         env=child_process.environment("/tmp"),  # noqa: S108 - nothing is written
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 
@@ -58,7 +58,8 @@ def test_it_gets_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, f"secret of {name}")
     with ReferenceProcess() as process:
         process.start()
-        seen = Path(f"/proc/{process.child.pid}/environ").read_bytes()
+        while not (seen := Path(f"/proc/{process.child.pid}/environ").read_bytes()):
+            time.sleep(0.01)  # the kernel is still laying out the new program
 
     assert b"PYTHONPATH=" in seen
     assert b"secret" not in seen

@@ -50,7 +50,7 @@ class Deployment:
         """Run `python -m registry_sync`; returns its report, or what `register` wrote."""
         command = [sys.executable, "-m", "registry_sync", *arguments]
         done = subprocess.run(
-            command, cwd=ROOT, env=self.settings(), capture_output=True, text=True, timeout=120, check=False
+            command, cwd=ROOT, env=self.settings(), capture_output=True, text=True, timeout=300, check=False
         )
         assert code == done.returncode, done.stderr
         report: dict[str, Any] = json.loads(done.stdout)

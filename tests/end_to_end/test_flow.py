@@ -20,6 +20,8 @@ from tests.server.running import serving
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow.*")
 
+PLANTED = ("os.system", "inst", "builtins.eval", "payload, then junk", "payload beside a bundle")
+
 
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
@@ -84,27 +86,26 @@ def test_names_of_treatment_and_outcome_reach_the_answer(tmp_path: Path) -> None
     assert deployment.index().models["plain"].current != deployment.index().models["named"].current
 
 
-@pytest.mark.parametrize(
-    "shape", ["os.system", "inst", "builtins.eval", "payload, then junk", "payload beside a bundle"]
-)
-def test_a_planted_program_is_quarantined_and_its_neighbours_are_published(
-    shape: str, tmp_path: Path
-) -> None:
-    """Exit 65, the reason in the report and in `/models`; nothing ran."""
+def test_planted_programs_are_quarantined_and_their_neighbours_are_published(tmp_path: Path) -> None:
+    """Exit 65, each one's reason in the report and in `/models`; nothing ran."""
     deployment = Deployment(tmp_path / "home")
     marker, bundle = tmp_path / "ran", tmp_path / "planted.pkl"
-    bundle.write_bytes(code_running(marker)[shape])
-    deployment.register(bundle, "planted")
+    planted = {f"planted-{number}": shape for number, shape in enumerate(PLANTED)}
+    for model_id, shape in planted.items():
+        bundle.write_bytes(code_running(marker)[shape])
+        deployment.register(bundle, model_id)
     deployment.register_samples()
 
     report = deployment.sync(code=65)
 
-    assert (2, 1) == (report["counts"]["published"], report["counts"]["quarantined"])
+    assert (2, len(PLANTED)) == (report["counts"]["published"], report["counts"]["quarantined"])
+    assert set(planted) == {row["model_id"] for row in report["quarantined"] if row["message"]}
     assert not marker.exists()
     with serving(deployment.artifacts, tmp_path / "log") as server:
         states = {row["model_id"]: row["status"] for row in server.client.get("/models").json()["models"]}
-        assert {"planted": "quarantined", MODELS[0]: "ready", MODELS[1]: "ready"} == states
-        assert 503 == server.client.post("/predict/planted", json={"a": 1.0}).status_code
+        assert {**dict.fromkeys(planted, "quarantined"), **dict.fromkeys(MODELS, "ready")} == states
+        asked = [server.client.post(f"/predict/{name}", json={"a": 1.0}).status_code for name in planted]
+        assert [503] * len(PLANTED) == asked
         assert_numbers_of(MODELS[1], server.predict(MODELS[1], expected(MODELS[1]).records()))
 
 

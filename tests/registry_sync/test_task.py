@@ -26,7 +26,7 @@ from tests.aws import ROOT, AwsEndpoint, free_port
 from tests.registry_sync.cheap import BIG, BROKEN, BUGGY, SLOW
 
 COMMAND = (sys.executable, "-m", "tests.registry_sync.cheap")
-TIMEOUT_S = 60
+TIMEOUT_S = 180
 
 
 class Home:

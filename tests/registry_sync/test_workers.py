@@ -113,7 +113,7 @@ def test_a_worker_has_no_way_to_the_network(program: str) -> None:
         env=environment("/tmp"),  # noqa: S108 - nothing is written
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert "not in this process" in done.stderr, done.stderr

@@ -20,7 +20,7 @@ from tests.mirrors import small_environ
 
 _OWN = ROOT / ".venv-server" / "bin" / "python"
 PYTHON = str(_OWN if _OWN.exists() else sys.executable)
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 90.0
 JSON = {"Content-Type": "application/json"}
 
 
@@ -49,7 +49,7 @@ def run(root: Path, *arguments: str, python: str = PYTHON, **extra: str) -> subp
         env=small_environ(root, extra),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 
