@@ -7,14 +7,13 @@ neither.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pyfunc.certificate
 from pyfunc.certificate.verdict import LIBRARIES, Certificate
-from pyfunc.contract import canonical_json, sha256
+from pyfunc.contract import SERVED_FILES, canonical_json, sha256
 
 if TYPE_CHECKING:
     from pyfunc.certificate.child import ReferenceProcess
@@ -30,8 +29,8 @@ class Certifier(Protocol):
     def prepare(self) -> None:
         """Something will be certified soon."""
 
-    def certify(self, bundle: bytes, files: Mapping[str, bytes], version: str) -> Certificate:
-        """Certify a version made of this bundle, `files` being its `contract.SERVED_FILES`.
+    def certify(self, bundle: Path, folder: Path, version: str) -> Certificate:
+        """Certify a version made of this bundle, whose `contract.SERVED_FILES` lie in the folder.
 
         Raises:
             ModelError: the files make no model, or not one that reproduces its golden rows.
@@ -64,11 +63,12 @@ class LibraryCertifier:
         if self.environment is not None:
             self._reference().start()
 
-    def certify(self, bundle: bytes, files: Mapping[str, bytes], version: str) -> Certificate:
+    def certify(self, bundle: Path, folder: Path, version: str) -> Certificate:
         """See `Certifier`."""
         from pyfunc.certificate.certify import certify  # noqa: PLC0415 - loads onnxruntime
 
-        return certify(bundle, files, self._reference(), version=version)
+        files = {path: (folder / path).read_bytes() for path in SERVED_FILES}
+        return certify(bundle.read_bytes(), files, self._reference(), version=version)
 
     def close(self) -> None:
         """See `Certifier`."""

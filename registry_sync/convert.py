@@ -1,4 +1,4 @@
-"""The step from a bundle's bytes to a version's files: what it must do, which code does it by default.
+"""The step from a bundle to a version's files: what it must do, which code does it by default.
 
 The default needs mlflow and onnx, which take seconds to import; they are loaded by the first conversion, so
 that a sync with nothing to publish loads neither.
@@ -7,7 +7,7 @@ that a sync with nothing to publish loads neither.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -23,13 +23,13 @@ class Converter(Protocol):
 
     def __call__(
         self,
-        bundle: bytes,
+        bundle: Path,
         folder: Path,
         *,
         treatment_names: Sequence[str] | None = None,
         outcome_names: Sequence[str] | None = None,
     ) -> Manifest:
-        """Convert.
+        """Convert the bundle that lies at a path.
 
         Raises:
             ModelError: the bundle is refused; its `code` says why.
@@ -38,18 +38,21 @@ class Converter(Protocol):
 
 
 def convert_bundle(
-    bundle: bytes,
+    bundle: Path,
     folder: Path,
     *,
     treatment_names: Sequence[str] | None = None,
     outcome_names: Sequence[str] | None = None,
 ) -> Manifest:
     """The default `Converter`: `pyfunc.artifact.write_artifact`."""
-    return load_converter()(bundle, folder, treatment_names=treatment_names, outcome_names=outcome_names)
+    write_artifact = load_converter()
+    return write_artifact(
+        bundle.read_bytes(), folder, treatment_names=treatment_names, outcome_names=outcome_names
+    )
 
 
-def load_converter() -> Converter:
-    """Import what converting needs.
+def load_converter() -> Callable[..., Manifest]:
+    """Import what converting needs; returns `pyfunc.artifact.write_artifact`.
 
     Raises:
         ConfigurationError: it is not installed.

@@ -22,6 +22,14 @@ class PermissionDeniedError(SyncError):
     """The credentials or file modes do not allow it, or there are no valid credentials."""
 
 
+class ObjectDeniedError(PermissionDeniedError):
+    """One object may not be read: its own access rules, its key, or the archive it lies in forbid it."""
+
+    def __init__(self, key: str, why: str) -> None:
+        self.key = key
+        super().__init__(f"{key}: {why}; let this role or user read the object")
+
+
 class UnavailableError(SyncError):
     """A service did not answer in time, throttled, or failed; the same run may succeed later."""
 

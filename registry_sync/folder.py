@@ -7,7 +7,6 @@ writer leaves at most a staging file, which no listing shows and a later writer 
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import stat
@@ -20,24 +19,20 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from registry_sync.disk import Download, os_errors
 from registry_sync.errors import (
-    ConfigurationError,
     ConflictError,
-    DiskError,
     FileChangedError,
     InvalidKeyError,
+    ObjectDeniedError,
     ObjectMissingError,
     ObjectTooLargeError,
-    PermissionDeniedError,
-    SyncError,
 )
 from registry_sync.store import CHUNK_BYTES, Fingerprint, ObjectStat, StoredObject, fingerprint
 
 STAGING = ".staging"
 LOCK = ".lock"
 ABANDONED_AFTER_S = 3600.0
-_DENIED = frozenset({errno.EACCES, errno.EPERM})
-_MISPLACED = frozenset({errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
 
 class FolderStore:
@@ -53,38 +48,30 @@ class FolderStore:
 
     def list(self, prefix: str) -> Iterator[ObjectStat]:
         """Every object whose key starts with `prefix`, by key; links are no objects."""
-        with _os_errors(self.name):
+        with os_errors(self.name):
             yield from sorted(self._walk(prefix), key=lambda found: found.key)
 
     def read(self, key: str, *, max_bytes: int, etag: str | None = None) -> StoredObject:
         """Read an object, at most `max_bytes` of it, and only under `etag` if one is given."""
-        path = self._path(key)
-        with _os_errors(key):
-            try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except (FileNotFoundError, NotADirectoryError) as exc:
-                raise ObjectMissingError(key) from exc
-            with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
-                found = _etag(os.fstat(descriptor))
-                if etag is not None and found != etag:
-                    raise ConflictError(key)
-                data = file.read(max_bytes + 1)
-                if len(data) > max_bytes:
-                    raise ObjectTooLargeError(key, max_bytes)
-                # Our own writers rename; a stranger may write in place while we read.
-                if etag is not None and _etag(os.fstat(descriptor)) != etag:
-                    raise ConflictError(key)
+        with self._opened(key, etag) as (file, found):
+            data = file.read(max_bytes + 1)
+            if len(data) > max_bytes:
+                raise ObjectTooLargeError(key, max_bytes)
         return StoredObject(data, found)
+
+    def fetch(self, key: str, path: Path, *, max_bytes: int, etag: str | None = None) -> Fingerprint:
+        """Copy an object into a file that is not there yet, in a bounded part of memory."""
+        with Download(path) as copy, self._opened(key, etag) as (file, _):
+            try:
+                return fingerprint(file, max_bytes=max_bytes, copy=copy)
+            except ValueError as exc:
+                raise ObjectTooLargeError(key, max_bytes) from exc
 
     def fingerprint(self, key: str, *, max_bytes: int) -> Fingerprint:
         """Measure an object in a bounded part of memory."""
-        path = self._path(key)
-        with _os_errors(key):
+        with self._opened(key, None) as (file, _):
             try:
-                with path.open("rb") as file:
-                    return fingerprint(file, max_bytes=max_bytes)
-            except (FileNotFoundError, NotADirectoryError) as exc:
-                raise ObjectMissingError(key) from exc
+                return fingerprint(file, max_bytes=max_bytes)
             except ValueError as exc:
                 raise ObjectTooLargeError(key, max_bytes) from exc
 
@@ -109,7 +96,7 @@ class FolderStore:
         promised: Fingerprint | None = None,
     ) -> None:
         path = self._path(key)
-        with _os_errors(key):
+        with os_errors(key):
             staged = self._stage(chunks)
             try:
                 if promised is not None and _measured(staged) != promised:
@@ -122,6 +109,26 @@ class FolderStore:
                     _sync_folder(path.parent)
             finally:
                 staged.unlink(missing_ok=True)
+
+    @contextmanager
+    def _opened(self, key: str, etag: str | None) -> Iterator[tuple[BinaryIO, str]]:
+        """An object's file and tag; whoever has read it under `etag` has read what `etag` stands for."""
+        path = self._path(key)
+        with os_errors(key):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except (FileNotFoundError, NotADirectoryError) as exc:
+                raise ObjectMissingError(key) from exc
+            except PermissionError as exc:
+                raise ObjectDeniedError(key, exc.strerror or str(exc)) from exc
+            with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
+                found = _etag(os.fstat(descriptor))
+                if etag is not None and found != etag:
+                    raise ConflictError(key)
+                yield file, found
+                # Our own writers rename; a stranger may write in place while we read.
+                if etag is not None and _etag(os.fstat(descriptor)) != etag:
+                    raise ConflictError(key)
 
     def _path(self, key: str) -> Path:
         parts = key.split("/")
@@ -226,21 +233,3 @@ def _remove_abandoned(staging: Path) -> None:
             continue
         if abandoned:
             path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _os_errors(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        raise disk_error(what, exc) from exc
-
-
-def disk_error(what: str, exc: OSError) -> SyncError:
-    """The type that says what an operating system error means for the run."""
-    message = f"{what}: {exc.strerror or exc}"
-    if exc.errno in _DENIED:
-        return PermissionDeniedError(f"{message}; give this user read and write access")
-    if exc.errno in _MISPLACED:
-        return ConfigurationError(f"{message}; expected a folder or file that can stand there")
-    return DiskError(f"{message}; free space or mend the disk, then run the sync again")

@@ -1,52 +1,48 @@
 """Turn one row's bundle into a version in the store. The index is not its business: `sync.py` writes it.
 
-A version's files are written create-only, the manifest last, and all of it is read back before anyone may
-name it (C1, C2). A killed run leaves files no index names: a complete version among them is taken as it is,
-an incomplete one is completed.
+The bundle is read once, under the tag it was listed with, into a file of this row's own; nothing here looks
+into it. A worker does, and what it wrote is looked at as a stranger's.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pyfunc.certificate.verdict import Status
 from pyfunc.contract import (
-    MANIFEST,
-    MAX_MANIFEST_BYTES,
-    SERVED_FILES,
     BundleStamp,
     Manifest,
     PublishedVersion,
     Reason,
     certificate_key,
-    check_bytes,
     sha256,
     version_prefix,
 )
 from pyfunc.errors import ArtifactError, IntegrityError, ModelError
 from registry_sync.certify import Certifier
 from registry_sync.convert import Converter
+from registry_sync.disk import os_errors
 from registry_sync.errors import (
     ConflictError,
-    DiskError,
+    ObjectDeniedError,
     ObjectMissingError,
     ObjectTooLargeError,
     SyncError,
-    UnavailableError,
     WorkerBugError,
     WorkerDiedError,
 )
 from registry_sync.plan import UNPROVEN, Code, Proof, bundle_mismatch
 from registry_sync.rows import RegistryRow
 from registry_sync.settle import Converted, Outcome, Refused
-from registry_sync.store import ArtifactStore, ObjectStat, StoredObject
+from registry_sync.store import ArtifactStore, Fingerprint, ObjectStat
+from registry_sync.versions import Versions
 
-MAX_BUNDLE_BYTES = 2**30
-MAX_FILE_BYTES = 2**30
-_WRITE_ATTEMPTS = 3
+MAX_BUNDLE_BYTES = 512 * 2**20
+"""As the reader's own limit (`pyfunc.bundle.container`): more would be read in vain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,38 +76,69 @@ class Publisher:
             SyncError: the store failed; nothing is known about the bundle.
             OSError: the local disk failed.
         """
-        if bundle.size > MAX_BUNDLE_BYTES:
-            message = f"{bundle.key}: expected at most {MAX_BUNDLE_BYTES} bytes, found {bundle.size}"
-            return Refused(Reason("bundle_too_large", message))
-        try:
-            data = self.store.read(bundle.key, max_bytes=bundle.size, etag=bundle.etag).data
-        except (ObjectMissingError, ConflictError, ObjectTooLargeError):
-            message = f"{bundle.key}: was replaced while it was being read; the next sync reads it again"
-            return Refused(Reason("bundle_changed", message))
-        stamp = BundleStamp(bundle.etag, len(data), sha256(data))
-        if mismatch := bundle_mismatch(row, stamp):
-            return Refused(mismatch, stamp)
-        version = self.code.version(row, stamp.sha256)
-        entry = published.get(version) or self._complete(version_prefix(row.model_id, version))
-        try:
-            if entry is None:
-                entry = self._convert(row, version, data)
-            entry = self._certified(row, version, data, entry)
-        except _RefusedError as exc:
-            return Refused(exc.reason, stamp, exc.in_vain, exc.disproved)
+        if refused := _refused_unread(bundle):
+            return Refused(refused)
+        with _scratch() as folder:
+            path = folder / "bundle"
+            try:
+                found = self._fetch(bundle, path)
+            except _RefusedError as exc:
+                return Refused(exc.reason)
+            stamp = BundleStamp(bundle.etag, found.size, found.sha256)
+            if mismatch := bundle_mismatch(row, stamp):
+                return Refused(mismatch, stamp)
+            version = self.code.version(row, stamp.sha256)
+            try:
+                entry = self._publish(row, version, path, folder, published)
+            except _RefusedError as exc:
+                return Refused(exc.reason, stamp, exc.in_vain, exc.disproved)
         return Converted(version, entry, stamp)
 
-    def _certified(
-        self, row: RegistryRow, version: str, data: bytes, entry: PublishedVersion
+    def _fetch(self, bundle: ObjectStat, path: Path) -> Fingerprint:
+        """The listed bytes, or none: what is cut, replaced or longer never becomes a file."""
+        try:
+            return self.store.fetch(bundle.key, path, max_bytes=bundle.size, etag=bundle.etag)
+        except ObjectMissingError as exc:
+            message = f"{bundle.key}: expected the bundle, found none: it went after it had been listed"
+            raise _RefusedError(Reason("bundle_missing", message)) from exc
+        except (ConflictError, ObjectTooLargeError) as exc:
+            message = f"{bundle.key}: was replaced while it was being read; the next sync reads it again"
+            raise _RefusedError(Reason("bundle_changed", message)) from exc
+        except ObjectDeniedError as exc:
+            raise _RefusedError(Reason("bundle_denied", str(exc))) from exc
+
+    def _publish(
+        self,
+        row: RegistryRow,
+        version: str,
+        bundle: Path,
+        folder: Path,
+        published: Mapping[str, PublishedVersion],
     ) -> PublishedVersion:
-        """The version with its certificate, made of what is stored of it, if one is due."""
+        """The version as it stands, or converted, and with its certificate if one is due."""
+        prefix, files = version_prefix(row.model_id, version), folder / "version"
+        files.mkdir(mode=0o700)
+        entry = published.get(version) or self._versions.find(prefix)
+        is_due = self.proof is not None and (entry is None or self.proof.is_due(entry))
+        if entry is None:
+            if self.certifier is not None:
+                self.certifier.prepare()
+            manifest = self._run_converter(row, bundle, files, in_vain=self.code.refusal(version))
+            entry = self._upload(prefix, manifest, files)
+        elif is_due:
+            self._fetch_served(prefix, entry, files)
+        return self._certified(row, version, bundle, files, entry) if is_due else entry
+
+    def _certified(
+        self, row: RegistryRow, version: str, bundle: Path, files: Path, entry: PublishedVersion
+    ) -> PublishedVersion:
+        """The version with its certificate, made of the files that a server would read of it."""
         certifier, proof = self.certifier, self.proof
-        if certifier is None or proof is None or not proof.is_due(entry):
+        if certifier is None or proof is None:
             return entry
         in_vain = proof.refusal(version, self.code)
-        files = self._served(version_prefix(row.model_id, version), entry)
         try:
-            certificate = certifier.certify(data, files, version)
+            certificate = certifier.certify(bundle, files, version)
         except ModelError as exc:
             raise _RefusedError(Reason(exc.code, str(exc)), in_vain, version) from exc
         except WorkerDiedError as exc:
@@ -125,7 +152,7 @@ class Publisher:
             message = f"{type(exc).__name__} in the certifier: {exc}; this is a bug, please report it"
             raise _RefusedError(Reason("certifier_failed", message)) from exc
         digest = sha256(certificate.document)
-        self._write(certificate_key(row.model_id, digest), certificate.document)
+        self._versions.write(certificate_key(row.model_id, digest), certificate.document)
         if certificate.status is Status.FAILED:
             raise _RefusedError(Reason("parity_failed", certificate.reason), in_vain, version)
         proven = replace(
@@ -139,35 +166,10 @@ class Publisher:
             raise _RefusedError(reason, in_vain if certificate.is_final else None, version)
         return proven
 
-    def _served(self, prefix: str, entry: PublishedVersion) -> dict[str, bytes]:
-        """The stored files a server would read, checked as it does (C3)."""
-        try:
-            listing = self.store.read(prefix + MANIFEST, max_bytes=entry.manifest_size).data
-            check_bytes(MANIFEST, listing, digest=entry.manifest_sha256, size=entry.manifest_size)
-            files = {}
-            for path in SERVED_FILES:
-                promised = Manifest.from_bytes(listing).entry(path)
-                data = self.store.read(prefix + path, max_bytes=promised.size).data
-                check_bytes(path, data, digest=promised.sha256, size=promised.size)
-                files[path] = data
-        except (ObjectMissingError, ObjectTooLargeError, ArtifactError) as exc:
-            message = f"{prefix}: expected the version as it was published: {exc}"
-            raise _RefusedError(Reason("version_damaged", message)) from exc
-        return files
-
-    def _convert(self, row: RegistryRow, version: str, data: bytes) -> PublishedVersion:
-        with tempfile.TemporaryDirectory(prefix="tauserve-") as name:
-            folder = Path(name)
-            if self.certifier is not None:
-                self.certifier.prepare()
-            manifest = self._run_converter(row, data, folder, in_vain=self.code.refusal(version))
-            files = _files(folder, manifest)
-            return self._upload(version_prefix(row.model_id, version), manifest, files)
-
-    def _run_converter(self, row: RegistryRow, data: bytes, folder: Path, *, in_vain: str) -> Manifest:
+    def _run_converter(self, row: RegistryRow, bundle: Path, folder: Path, *, in_vain: str) -> Manifest:
         try:
             return self.converter(
-                data, folder, treatment_names=row.treatment_names, outcome_names=row.outcome_names
+                bundle, folder, treatment_names=row.treatment_names, outcome_names=row.outcome_names
             )
         except ModelError as exc:
             raise _RefusedError(Reason(exc.code, str(exc)), in_vain) from exc
@@ -184,55 +186,23 @@ class Publisher:
             message = f"{type(exc).__name__} in the converter: {exc}; this is a bug, please report it"
             raise _RefusedError(Reason("converter_failed", message)) from exc
 
-    def _upload(
-        self, prefix: str, manifest: Manifest, files: Iterator[tuple[str, bytes]]
-    ) -> PublishedVersion:
-        listing = manifest.to_bytes()
-        for path, data in files:
-            self._write(prefix + path, data)
-        self._write(prefix + MANIFEST, listing)
-        entry = self._complete(prefix)
-        if entry is None or entry.manifest_sha256 != sha256(listing):
-            raise UnavailableError(
-                f"{self.store.name}/{prefix}: expected the files just written, read back others; "
-                "no index names them, run the sync again"
-            )
-        return entry
-
-    def _write(self, key: str, data: bytes) -> None:
-        """Create an object; one that stands there under a version no index names gives way."""
-        for _ in range(_WRITE_ATTEMPTS):
-            try:
-                self.store.create(key, data)
-            except ConflictError:
-                found = self._read(key)
-            else:
-                return
-            if found is not None and found.data == data:
-                return
-            try:
-                self.store.replace(key, data, expected=found)
-            except ConflictError:
-                continue
-            return
-        raise UnavailableError(f"{self.store.name}/{key}: other writers came first {_WRITE_ATTEMPTS} times")
-
-    def _read(self, key: str) -> StoredObject | None:
+    def _upload(self, prefix: str, manifest: Manifest, files: Path) -> PublishedVersion:
         try:
-            return self.store.read(key, max_bytes=MAX_FILE_BYTES)
-        except ObjectMissingError:
-            return None
+            return self._versions.upload(prefix, manifest, files)
+        except IntegrityError as exc:
+            # Not what the manifest beside it says: the worker's doing, or the disk's. It is tried again.
+            raise _RefusedError(Reason("converter_failed", f"the converter's files: {exc}")) from exc
 
-    def _complete(self, prefix: str) -> PublishedVersion | None:
-        """The version below `prefix` if its manifest and every file it lists are there and right."""
+    def _fetch_served(self, prefix: str, entry: PublishedVersion, files: Path) -> None:
         try:
-            listing = self.store.read(prefix + MANIFEST, max_bytes=MAX_MANIFEST_BYTES).data
-            for entry in Manifest.from_bytes(listing).files:
-                data = self.store.read(prefix + entry.path, max_bytes=entry.size).data
-                check_bytes(entry.path, data, digest=entry.sha256, size=entry.size)
-        except (ObjectMissingError, ObjectTooLargeError, ArtifactError):
-            return None
-        return PublishedVersion(sha256(listing), len(listing))
+            self._versions.fetch_served(prefix, entry, files)
+        except (ObjectMissingError, ObjectTooLargeError, ArtifactError) as exc:
+            message = f"{prefix}: expected the version as it was published: {exc}"
+            raise _RefusedError(Reason("version_damaged", message)) from exc
+
+    @property
+    def _versions(self) -> Versions:
+        return Versions(self.store)
 
 
 class _RefusedError(Exception):
@@ -243,11 +213,20 @@ class _RefusedError(Exception):
         super().__init__(reason.message)
 
 
-def _files(folder: Path, manifest: Manifest) -> Iterator[tuple[str, bytes]]:
-    for entry in manifest.files:
-        data = (folder / entry.path).read_bytes()
-        try:
-            check_bytes(entry.path, data, digest=entry.sha256, size=entry.size)
-        except IntegrityError as exc:
-            raise DiskError(f"{folder}: {exc}") from exc
-        yield entry.path, data
+def _refused_unread(bundle: ObjectStat) -> Reason | None:
+    """What the listing alone says against a bundle."""
+    if bundle.size == 0:
+        return Reason("bundle_empty", f"{bundle.key}: expected a bundle, found 0 bytes")
+    if bundle.size > MAX_BUNDLE_BYTES:
+        message = f"{bundle.key}: expected at most {MAX_BUNDLE_BYTES} bytes, found {bundle.size}"
+        return Reason("bundle_too_large", message)
+    return None
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder for one row, readable by nobody else, and gone afterwards."""
+    with os_errors("scratch"):
+        folder = tempfile.TemporaryDirectory(prefix="tauserve-", ignore_cleanup_errors=True)
+    with folder as name:
+        yield Path(name)

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 
 from pyfunc.places import Bucket, Places
 from registry_sync.connect import open_source, open_store
+from registry_sync.disk import disk_error
 from registry_sync.errors import (
     BundleExistsError,
     ConfigurationError,
@@ -33,7 +34,6 @@ from registry_sync.errors import (
     RowExistsError,
     UnavailableError,
 )
-from registry_sync.folder import disk_error
 from registry_sync.publish import MAX_BUNDLE_BYTES
 from registry_sync.rows import AHEAD, READY, RowFault, parse_instant, parse_row
 from registry_sync.source import Item, RegistrySource

@@ -2,24 +2,48 @@
 
 from __future__ import annotations
 
+import random
+import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, BinaryIO
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import (
+    ClientError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+)
 
 from registry_sync.aws import aws_errors, error_code, error_status
-from registry_sync.errors import ConflictError, FileChangedError, ObjectMissingError, ObjectTooLargeError
+from registry_sync.disk import Download
+from registry_sync.errors import (
+    ConflictError,
+    FileChangedError,
+    ObjectDeniedError,
+    ObjectMissingError,
+    ObjectTooLargeError,
+    UnavailableError,
+)
 from registry_sync.store import Fingerprint, ObjectStat, StoredObject, fingerprint
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
 
+T = TypeVar("T")
 _NO_KEY = frozenset({"NoSuchKey", "404"})
 _NOT_AS_PROMISED = frozenset({"BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"})
 # 412: the condition failed; 409: another conditional write of this key was under way.
 _LOST = frozenset({409, 412})
+_DENIED = frozenset({"AccessDenied", "AllAccessDisabled", "InvalidObjectState"})
+"""Said of one object as well as of a bucket; so is what KMS says of a key, which begins with `KMS.`."""
+_CUT = (IncompleteReadError, HTTPClientError, FlexibleChecksumError)
+"""A reply began well, and its body broke off or was damaged: botocore itself retries up to its first byte."""
+_BODY_ATTEMPTS = 3
+_PAUSE_S = 0.1
 
 
 class S3Store:
@@ -43,28 +67,39 @@ class S3Store:
 
     def read(self, key: str, *, max_bytes: int, etag: str | None = None) -> StoredObject:
         """Read an object, at most `max_bytes` of it, and only under `etag` if one is given."""
-        with aws_errors(f"{self.name}/{key}"), _conditions(key):
-            if etag is None:
-                reply = self._client.get_object(Bucket=self._bucket, Key=key)
-            else:
-                reply = self._client.get_object(Bucket=self._bucket, Key=key, IfMatch=etag)
-            with reply["Body"] as body:
-                if reply["ContentLength"] > max_bytes:
-                    raise ObjectTooLargeError(key, max_bytes)
-                # To the end of the stream: only there is the length (and checksum) of the reply checked.
-                data = body.read()
-        return StoredObject(data, reply["ETag"])
+        # To the end of the stream: only there is the length (and checksum) of the reply checked.
+        return self._get(key, max_bytes, etag, lambda body, found: StoredObject(body.read(), found))
+
+    def fetch(self, key: str, path: Path, *, max_bytes: int, etag: str | None = None) -> Fingerprint:
+        """Copy an object into a file that is not there yet, in a bounded part of memory."""
+
+        def use(body: StreamingBody, _: str) -> Fingerprint:
+            with Download(path) as copy:
+                return fingerprint(body, max_bytes=max_bytes, copy=copy)
+
+        return self._get(key, max_bytes, etag, use)
 
     def fingerprint(self, key: str, *, max_bytes: int) -> Fingerprint:
         """Measure an object in a bounded part of memory."""
+        return self._get(key, max_bytes, None, lambda body, _: fingerprint(body, max_bytes=max_bytes))
+
+    def _get(self, key: str, max_bytes: int, etag: str | None, use: Callable[[StreamingBody, str], T]) -> T:
+        """What `use` makes of an object's body and tag; asks again where the body breaks off."""
+        condition = {} if etag is None else {"IfMatch": etag}
         with aws_errors(f"{self.name}/{key}"), _conditions(key):
-            reply = self._client.get_object(Bucket=self._bucket, Key=key)
-            # Not `with reply["Body"]`, which would give the raw stream, whose length nobody checks.
-            with closing(reply["Body"]) as body:
-                try:
-                    return fingerprint(body, max_bytes=max_bytes)
-                except ValueError as exc:
-                    raise ObjectTooLargeError(key, max_bytes) from exc
+            for attempt in range(1, _BODY_ATTEMPTS + 1):
+                reply = self._client.get_object(Bucket=self._bucket, Key=key, **condition)  # type: ignore[arg-type]
+                # Not `with reply["Body"]`, which would give the raw stream, whose length nobody checks.
+                with closing(reply["Body"]) as body:
+                    if reply["ContentLength"] > max_bytes:
+                        raise ObjectTooLargeError(key, max_bytes)
+                    try:
+                        return use(body, reply["ETag"])
+                    except _CUT as exc:
+                        broken = UnavailableError(f"{self.name}/{key}: its body broke off: {exc}")
+                        broken.__cause__ = exc
+                time.sleep(_PAUSE_S * attempt * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, no secret
+        raise broken
 
     def create(self, key: str, data: bytes) -> None:
         """Write an object that is not there."""
@@ -100,11 +135,14 @@ def _conditions(key: str, *, writing: bool = False) -> Iterator[None]:
     try:
         yield
     except ClientError as exc:
-        missing = error_code(exc) in _NO_KEY
+        code = error_code(exc)
+        missing = code in _NO_KEY
         if error_status(exc) in _LOST or (missing and writing):
             raise ConflictError(key) from exc
-        if error_code(exc) in _NOT_AS_PROMISED:
+        if code in _NOT_AS_PROMISED:
             raise FileChangedError(key) from exc
         if missing:
             raise ObjectMissingError(key) from exc
+        if not writing and (code in _DENIED or code.startswith("KMS.")):
+            raise ObjectDeniedError(key, str(exc)) from exc
         raise

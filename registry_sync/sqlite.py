@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from registry_sync.disk import disk_error
 from registry_sync.errors import (
     ConfigurationError,
     DiskError,
@@ -21,7 +22,6 @@ from registry_sync.errors import (
     SyncError,
     UnavailableError,
 )
-from registry_sync.folder import disk_error
 from registry_sync.source import Item
 
 BUSY_TIMEOUT_S = 10.0

@@ -1,6 +1,7 @@
 """Where bundles are and the mirror goes: the port. `s3.py` and `folder.py` implement it.
 
-Readers see an object whole or not at all, the new bytes or the old, never a mixture.
+Readers see an object whole or not at all, the new bytes or the old, never a mixture. What may be large goes
+from and to files, a piece at a time: nobody has to hold a bundle in memory.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Protocol
 
 CHUNK_BYTES = 2**20
@@ -45,18 +47,36 @@ class Readable(Protocol):
         """At most so many bytes."""
 
 
-def fingerprint(file: Readable, *, max_bytes: int) -> Fingerprint:
+class Writable(Protocol):
+    """What takes bytes a piece at a time."""
+
+    def write(self, part: bytes, /) -> object:
+        """The next piece."""
+
+
+class _Nowhere:
+    def write(self, part: bytes, /) -> object:
+        """Not kept."""
+
+
+def fingerprint(file: Readable, *, max_bytes: int, copy: Writable | None = None) -> Fingerprint:
     """Read a file to its end, in a bounded part of memory.
+
+    Args:
+        file: from where it stands.
+        max_bytes: at most.
+        copy: gets what is read.
 
     Raises:
         ValueError: it is longer than `max_bytes`; not all of it was read.
     """
-    digest, size = hashlib.sha256(), 0
+    kept, digest, size = copy or _Nowhere(), hashlib.sha256(), 0
     while chunk := file.read(CHUNK_BYTES):
         size += len(chunk)
         if size > max_bytes:
             raise ValueError(f"expected at most {max_bytes} bytes, found more")
         digest.update(chunk)
+        kept.write(chunk)
     return Fingerprint(size, digest.hexdigest())
 
 
@@ -75,8 +95,17 @@ class ArtifactStore(Protocol):
 
         Raises:
             ObjectMissingError: there is none.
+            ObjectDeniedError: this one may not be read, whatever others may be.
             ConflictError: its tag is not `etag`.
             ObjectTooLargeError: it is longer than `max_bytes`.
+            UnavailableError: it broke off, again and again.
+        """
+
+    def fetch(self, key: str, path: Path, *, max_bytes: int, etag: str | None = None) -> Fingerprint:
+        """Copy an object into a file that is not there yet, in a bounded part of memory.
+
+        Raises:
+            SyncError: as `read`; no file is left.
         """
 
     def fingerprint(self, key: str, *, max_bytes: int) -> Fingerprint:

@@ -17,7 +17,6 @@ from typing import Any
 
 from pyfunc.child_process import replies
 from pyfunc.confinement import NETWORK_EVENTS, give_way, limit_memory, refuse
-from pyfunc.contract import SERVED_FILES
 from pyfunc.errors import ModelError
 from registry_sync.certify import LibraryCertifier
 from registry_sync.convert import convert_bundle, load_converter
@@ -76,7 +75,7 @@ def _convert(job: dict[str, Any], certifier: LibraryCertifier) -> Answer:
     if job["certify"]:
         certifier.prepare()
     convert_bundle(
-        Path(job["bundle"]).read_bytes(),
+        Path(job["bundle"]),
         Path(job["folder"]),
         treatment_names=job["treatment_names"],
         outcome_names=job["outcome_names"],
@@ -85,10 +84,8 @@ def _convert(job: dict[str, Any], certifier: LibraryCertifier) -> Answer:
 
 
 def _certify(job: dict[str, Any], certifier: LibraryCertifier) -> Answer:
-    folder = Path(job["folder"])
-    files = {path: (folder / path).read_bytes() for path in SERVED_FILES}
-    certificate = certifier.certify(Path(job["bundle"]).read_bytes(), files, job["version"])
-    (folder / job["certificate"]).write_bytes(certificate.document)
+    certificate = certifier.certify(Path(job["bundle"]), Path(job["folder"]), job["version"])
+    Path(job["certificate"]).write_bytes(certificate.document)
     return {
         "done": True,
         "status": certificate.status.value,

@@ -16,7 +16,7 @@ from typing import Any
 
 from pyfunc.certificate.verdict import Certificate, Status
 from pyfunc.child_process import ChildProcess, SilentChildError
-from pyfunc.contract import MANIFEST, MAX_MANIFEST_BYTES, SERVED_FILES, Manifest
+from pyfunc.contract import MANIFEST, MAX_MANIFEST_BYTES, Manifest
 from registry_sync.certify import LibraryCertifier
 from registry_sync.errors import (
     BundleRefusedError,
@@ -28,7 +28,7 @@ from registry_sync.errors import (
 
 CONVERT_S, CERTIFY_S = 600.0, 900.0
 MODULE = "registry_sync.worker"
-_BUNDLE, _CERTIFICATE = "bundle", "certificate.json"
+_CERTIFICATE = "certificate.json"
 
 
 class Workers:
@@ -55,7 +55,7 @@ class Workers:
 
     def __call__(
         self,
-        bundle: bytes,
+        bundle: Path,
         folder: Path,
         *,
         treatment_names: Sequence[str] | None = None,
@@ -68,25 +68,22 @@ class Workers:
             WorkerDiedError, WorkerBugError: there is no saying whether the bundle is to blame.
         """
         names = {"treatment_names": treatment_names, "outcome_names": outcome_names}
-        with self._worker() as child, tempfile.TemporaryDirectory(dir=child.folder) as scratch:
-            job = {"job": "convert", "folder": str(folder), "certify": self.environment is not None, **names}
-            _ask(child, job, Path(scratch), bundle, CONVERT_S)
+        job = {"job": "convert", "folder": str(folder), "certify": self.environment is not None, **names}
+        with self._worker() as child:
+            _ask(child, job, bundle, CONVERT_S)
         with (folder / MANIFEST).open("rb") as file:
             return Manifest.from_bytes(file.read(MAX_MANIFEST_BYTES))
 
     def prepare(self) -> None:
         """See `Certifier`: a worker starts its reference process when it converts."""
 
-    def certify(self, bundle: bytes, files: Mapping[str, bytes], version: str) -> Certificate:
+    def certify(self, bundle: Path, folder: Path, version: str) -> Certificate:
         """See `Certifier`."""
-        with self._worker() as child, tempfile.TemporaryDirectory(dir=child.folder) as name:
-            scratch = Path(name)
-            for path in SERVED_FILES:
-                (scratch / path).parent.mkdir(parents=True, exist_ok=True)
-                (scratch / path).write_bytes(files[path])
-            job = {"job": "certify", "folder": name, "version": version, "certificate": _CERTIFICATE}
-            found = _ask(child, job, scratch, bundle, CERTIFY_S)
-            document = (scratch / _CERTIFICATE).read_bytes()
+        with self._worker() as child, tempfile.TemporaryDirectory(dir=child.folder) as scratch:
+            path = Path(scratch) / _CERTIFICATE
+            job = {"job": "certify", "folder": str(folder), "version": version, "certificate": str(path)}
+            found = _ask(child, job, bundle, CERTIFY_S)
+            document = path.read_bytes()
         return Certificate(Status(found["status"]), found["reason"], document, is_final=found["is_final"])
 
     def kill(self) -> None:
@@ -119,12 +116,8 @@ class Workers:
             self._free.put(child)
 
 
-def _ask(
-    child: ChildProcess, job: Mapping[str, object], scratch: Path, bundle: bytes, timeout_s: float
-) -> dict[str, Any]:
-    path = scratch / _BUNDLE
-    path.write_bytes(bundle)
-    found = child.ask(json.dumps({**job, "bundle": str(path)}), timeout_s=timeout_s)
+def _ask(child: ChildProcess, job: Mapping[str, object], bundle: Path, timeout_s: float) -> dict[str, Any]:
+    found = child.ask(json.dumps({**job, "bundle": str(bundle)}), timeout_s=timeout_s)
     match found:
         case {"done": True}:
             return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -33,26 +33,27 @@ FILES = (*SERVED_FILES, *MLFLOW_FILES, "code/pyfunc/model.py")
 
 
 def cheap_converter(
-    bundle: bytes,
+    bundle: Path,
     folder: Path,
     *,
     treatment_names: Sequence[str] | None = None,
     outcome_names: Sequence[str] | None = None,
 ) -> Manifest:
     """Write every file of a version; their content depends on the arguments alone."""
-    if bundle.startswith(BROKEN):
+    content = bundle.read_bytes()
+    if content.startswith(BROKEN):
         raise MalformedBundleError("expected a bundle, found a broken one")
-    if bundle.startswith(CRASHING):
+    if content.startswith(CRASHING):
         raise ZeroDivisionError("nobody foresaw this")
-    if bundle.startswith(BUGGY):
+    if content.startswith(BUGGY):
         return Manifest((FileEntry(7, "", 0),))  # type: ignore[arg-type]  # a bug beyond the converter
-    if bundle.startswith(SLOW):
+    if content.startswith(SLOW):
         time.sleep(60)
     names = f"{treatment_names} {outcome_names}".encode()
-    padding = bytes(2**20) if bundle.startswith(BIG) else b""
+    padding = bytes(2**20) if content.startswith(BIG) else b""
     entries = []
     for path in FILES:
-        data = path.encode() + b"\n" + bundle + names + padding
+        data = path.encode() + b"\n" + content + names + padding
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(data)
         entries.append(FileEntry.of(path, data))
@@ -70,12 +71,11 @@ class CheapCertifier:
     def prepare(self) -> None:
         """Nothing to prepare."""
 
-    def certify(self, bundle: bytes, files: Mapping[str, bytes], version: str) -> Certificate:
+    def certify(self, bundle: Path, folder: Path, version: str) -> Certificate:
         """Write down what was certified."""
-        facts = {path: sha256(data) for path, data in files.items()}
-        return Certificate(
-            Status.VERIFIED, "", canonical_json({"bundle": sha256(bundle), "version": version, **facts})
-        )
+        facts = {path: sha256((folder / path).read_bytes()) for path in SERVED_FILES}
+        document = {"bundle": sha256(bundle.read_bytes()), "version": version, **facts}
+        return Certificate(Status.VERIFIED, "", canonical_json(document))
 
     def close(self) -> None:
         """Nothing to close."""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pyfunc.contract import INDEX_KEY, Index, Manifest, sha256
 from registry_sync.folder import FolderStore
@@ -15,7 +15,7 @@ from registry_sync.plan import Code
 from registry_sync.progress import JsonLines
 from registry_sync.publish import Publisher
 from registry_sync.sqlite import SqliteSource
-from registry_sync.store import ObjectStat, StoredObject
+from registry_sync.store import Fingerprint, ObjectStat, StoredObject
 from registry_sync.sync import Scope, Sides, SyncResult, run_sync
 from tests.registry_sync.cheap import cheap_converter
 from tests.registry_sync.source_conformance import NOW, item
@@ -41,8 +41,18 @@ class WatchedStore(FolderStore):
         self.calls["read"] += 1
         return super().read(key, max_bytes=max_bytes, etag=etag)
 
+    def fetch(self, key: str, path: Path, *, max_bytes: int, etag: str | None = None) -> Fingerprint:
+        """Count."""
+        self.calls["fetch"] += 1
+        return super().fetch(key, path, max_bytes=max_bytes, etag=etag)
+
+    def upload(self, key: str, file: BinaryIO, promised: Fingerprint) -> None:
+        """Count."""
+        self.calls["write"] += 1
+        super().upload(key, file, promised)
+
     def replace(self, key: str, data: bytes, *, expected: StoredObject | None) -> None:
-        """Count; every write comes through here."""
+        """Count; `create` comes through here as well."""
         self.calls["write"] += 1
         if key == INDEX_KEY:
             self.before_index()
@@ -57,9 +67,9 @@ class House:
         self.source = SqliteSource(home / "registry.sqlite")
         self.converted: list[bytes] = []
 
-    def convert(self, bundle: bytes, folder: Path, **names: Any) -> Manifest:
+    def convert(self, bundle: Path, folder: Path, **names: Any) -> Manifest:
         """Note what is converted."""
-        self.converted.append(bundle)
+        self.converted.append(bundle.read_bytes())
         return cheap_converter(bundle, folder, **names)
 
     def add(self, model_id: str, day: int, bundle: bytes, **more: Any) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import threading
 from abc import ABC, abstractmethod
+from pathlib import Path
 
 import pytest
 
 from pyfunc.contract import sha256
-from registry_sync.errors import ConflictError, ObjectMissingError, ObjectTooLargeError
+from registry_sync.errors import ConflictError, DiskError, ObjectMissingError, ObjectTooLargeError
 from registry_sync.store import ArtifactStore, Fingerprint, ObjectStat
 
 
@@ -54,6 +55,41 @@ class StoreConformance:
         door.put("big", b"12345")
         with pytest.raises(ObjectTooLargeError):
             store.read("big", max_bytes=4)
+
+    def test_fetches_into_a_file(self, store: ArtifactStore, door: BackDoor, tmp_path: Path) -> None:
+        """Whole, with size and digest, pinned or not, and an empty one, too."""
+        data = bytes(range(256)) * 20_000  # several pieces
+        for key, expected in (("models/run/bundle.pkl", data), ("empty", b"")):
+            door.put(key, expected)
+            for name, etag in (("pinned", _stat(store, key).etag), ("loose", None)):
+                path = tmp_path / f"{len(expected)}-{name}"
+                found = store.fetch(key, path, max_bytes=len(expected), etag=etag)
+                assert Fingerprint(len(expected), sha256(expected)) == found
+                assert expected == path.read_bytes()
+
+    def test_a_fetch_that_fails_leaves_no_file(
+        self, store: ArtifactStore, door: BackDoor, tmp_path: Path
+    ) -> None:
+        """Too long, replaced or missing: nobody may take what is there for the object."""
+        path = tmp_path / "bundle"
+        door.put("big", bytes(3 * 2**20))
+        listed = _stat(store, "big")
+        with pytest.raises(ObjectTooLargeError):
+            store.fetch("big", path, max_bytes=listed.size - 1)
+        door.put("big", bytes(3 * 2**20 - 1) + b"x")
+        with pytest.raises(ConflictError):
+            store.fetch("big", path, max_bytes=listed.size, etag=listed.etag)
+        with pytest.raises(ObjectMissingError):
+            store.fetch("none", path, max_bytes=10)
+        assert not path.exists()
+
+    def test_a_file_that_cannot_be_written_is_the_disks_fault(
+        self, store: ArtifactStore, door: BackDoor, tmp_path: Path
+    ) -> None:
+        """Not the store's."""
+        door.put("big", b"12345")
+        with pytest.raises(DiskError):
+            store.fetch("big", tmp_path / "no" / "such" / "folder", max_bytes=5)
 
     def test_lists_by_prefix_in_order(self, store: ArtifactStore, door: BackDoor) -> None:
         """A prefix is text, not a folder; sizes are right; other keys stay out."""

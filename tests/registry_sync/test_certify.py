@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from pyfunc.certificate.verdict import Certificate, Status
 from pyfunc.contract import (
     INDEX_KEY,
     ONNX_FILE,
+    SERVED_FILES,
     PublishedVersion,
     certificate_key,
     sha256,
@@ -37,12 +37,13 @@ class ScriptedCertifier:
     def prepare(self) -> None:
         """Nothing to prepare."""
 
-    def certify(self, bundle: bytes, files: Mapping[str, bytes], version: str) -> Certificate:
+    def certify(self, bundle: Path, folder: Path, version: str) -> Certificate:
         """Say it."""
         self.asked += 1
         if self.error is not None:
             raise self.error
-        document = json.dumps([self.status, version, sorted(map(sha256, files.values())), sha256(bundle)])
+        files = [sha256((folder / path).read_bytes()) for path in SERVED_FILES]
+        document = json.dumps([self.status, version, files, sha256(bundle.read_bytes())])
         return Certificate(self.status, self.reason, document.encode(), self.is_final)
 
     def close(self) -> None:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
+from pyfunc.bundle import container
 from pyfunc.contract import MANIFEST, Manifest, PublishedVersion, check_bytes, sha256, version_prefix
 from registry_sync import publish
-from registry_sync.errors import DiskError, UnavailableError
+from registry_sync.errors import ObjectDeniedError, UnavailableError
 from registry_sync.folder import FolderStore
 from registry_sync.plan import Code
 from registry_sync.publish import Publisher
 from registry_sync.rows import RegistryRow, parse_row
 from registry_sync.settle import Converted, Outcome, Refused
-from registry_sync.store import ObjectStat, StoredObject
+from registry_sync.store import Fingerprint, ObjectStat
 from tests.registry_sync.cheap import BROKEN, CRASHING, FILES, cheap_converter
 from tests.registry_sync.source_conformance import NOW, item
 
@@ -37,7 +39,7 @@ class Bench:
         self.publisher = Publisher(store, self.convert, CODE)
         self.prefix = version_prefix(row.model_id, CODE.version(row, sha256(bundle)))
 
-    def convert(self, bundle: bytes, folder: Path, **names: Any) -> Manifest:
+    def convert(self, bundle: Path, folder: Path, **names: Any) -> Manifest:
         """Count, then convert."""
         self.conversions += 1
         return cheap_converter(bundle, folder, **names)
@@ -170,11 +172,47 @@ def test_a_bundle_beyond_the_limit_is_not_read(store: FolderStore, monkeypatch: 
     assert "bundle_too_large" == Bench(store).refusal().reason.code
 
 
+def test_the_limit_is_the_readers() -> None:
+    """More would be read in vain, less would refuse what could be read."""
+    assert container.MAX_BUNDLE_BYTES == publish.MAX_BUNDLE_BYTES
+
+
+def test_an_empty_bundle_is_refused_unread(store: FolderStore) -> None:
+    """As an interrupted upload may leave it."""
+    bench = Bench(store, b"")
+    assert ("bundle_empty", 0) == (bench.refusal().reason.code, bench.conversions)
+
+
+def test_a_bundle_that_is_gone_meanwhile_is_told(store: FolderStore) -> None:
+    """Listed, then deleted: nobody's fault, and nothing to parse."""
+    bench = Bench(store)
+    listed = bench.listed
+    (Path(store.name) / BUNDLE).unlink()
+    outcome = bench.publisher.publish(bench.row, listed, {})
+    assert isinstance(outcome, Refused)
+    assert ("bundle_missing", 0) == (outcome.reason.code, bench.conversions)
+
+
+class _ClosedStore(FolderStore):
+    """Holds one object that nobody may read."""
+
+    def fetch(self, key: str, path: Path, *, max_bytes: int, etag: str | None = None) -> Fingerprint:
+        """Say so."""
+        if key == BUNDLE:
+            raise ObjectDeniedError(key, "AccessDenied")
+        return super().fetch(key, path, max_bytes=max_bytes, etag=etag)
+
+
+def test_a_bundle_that_may_not_be_read_costs_its_own_row(tmp_path: Path) -> None:
+    """Its own access rules are to blame; the run goes on to others."""
+    assert "bundle_denied" == Bench(_ClosedStore(tmp_path)).refusal().reason.code
+
+
 def test_a_full_disk_stops_the_run(store: FolderStore) -> None:
     """It says nothing about the bundle, so the bundle is not refused."""
     bench = Bench(store)
 
-    def convert(bundle: bytes, folder: Path, **names: Any) -> Manifest:
+    def convert(bundle: Path, folder: Path, **names: Any) -> Manifest:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
@@ -187,7 +225,7 @@ def test_conversion_is_private_and_leaves_no_trace(store: FolderStore) -> None:
     for bundle in (b"bundle", BROKEN):
         bench = Bench(FolderStore(Path(store.name) / bundle.decode()), bundle)
 
-        def convert(bundle: bytes, folder: Path, **names: Any) -> Manifest:
+        def convert(bundle: Path, folder: Path, **names: Any) -> Manifest:
             seen.append((folder, stat.S_IMODE(folder.stat().st_mode)))
             return cheap_converter(bundle, folder, **names)
 
@@ -195,25 +233,49 @@ def test_conversion_is_private_and_leaves_no_trace(store: FolderStore) -> None:
     assert [(False, 0o700)] * 2 == [(folder.exists(), mode) for folder, mode in seen]
 
 
-def test_scratch_files_are_checked(store: FolderStore) -> None:
-    """Bytes that are not those of the manifest never reach the store."""
+def flip(path: Path) -> None:
+    """Other bytes."""
+    path.write_bytes(b"flipped")
+
+
+def link(path: Path) -> None:
+    """A link to a file with the right bytes."""
+    path.rename(path.with_suffix(".real"))
+    path.symlink_to(path.with_suffix(".real"))
+
+
+def pipe(path: Path) -> None:
+    """A pipe, which whoever opens it would wait for."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("damage", [flip, link, pipe, Path.unlink])
+def test_scratch_files_are_checked(store: FolderStore, damage: Callable[[Path], None]) -> None:
+    """Bytes that are not those of the manifest never reach the store; the row is tried again."""
     bench = Bench(store)
 
-    def convert(bundle: bytes, folder: Path, **names: Any) -> Manifest:
+    def convert(bundle: Path, folder: Path, **names: Any) -> Manifest:
         manifest = cheap_converter(bundle, folder, **names)
-        (folder / FILES[0]).write_bytes(b"flipped")
+        damage(folder / FILES[0])
         return manifest
 
-    with pytest.raises(DiskError, match=FILES[0]):
-        replace(bench.publisher, converter=convert).publish(bench.row, bench.listed, {})
+    outcome = replace(bench.publisher, converter=convert).publish(bench.row, bench.listed, {})
+    assert isinstance(outcome, Refused)
+    assert ("converter_failed", None) == (outcome.reason.code, outcome.refused)
+    assert FILES[0] in outcome.reason.message
+    assert [BUNDLE] == [found.key for found in store.list("")]
 
 
 class _ForgetfulStore(FolderStore):
     """Says it wrote, and wrote something else."""
 
-    def replace(self, key: str, data: bytes, *, expected: StoredObject | None) -> None:
+    def upload(self, key: str, file: BinaryIO, promised: Fingerprint) -> None:
         """Cut one file."""
-        super().replace(key, data[:-1] if key.endswith(FILES[0]) else data, expected=expected)
+        if key.endswith(FILES[0]):
+            super().create(key, file.read()[:-1])
+        else:
+            super().upload(key, file, promised)
 
 
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import hypothesis.strategies as st
 from hypothesis import settings
@@ -19,7 +20,7 @@ from registry_sync.plan import Code
 from registry_sync.progress import JsonLines
 from registry_sync.publish import Publisher
 from registry_sync.source import Item
-from registry_sync.store import StoredObject
+from registry_sync.store import Fingerprint, StoredObject
 from registry_sync.sync import Scope, Sides, run_sync
 from tests.registry_sync.cheap import BROKEN, cheap_converter
 from tests.registry_sync.conftest import MEMORY
@@ -41,12 +42,23 @@ class MortalStore(FolderStore):
     left = 0
     after = False
 
+    def upload(self, key: str, file: BinaryIO, promised: Fingerprint) -> None:
+        """Count down."""
+        with self.counted():
+            super().upload(key, file, promised)
+
     def replace(self, key: str, data: bytes, *, expected: StoredObject | None) -> None:
-        """Count down; every write comes through here."""
+        """Count down; `create` comes through here as well."""
+        with self.counted():
+            super().replace(key, data, expected=expected)
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """One write."""
         self.left -= 1
         if self.left == 0 and not self.after:
             raise Death
-        super().replace(key, data, expected=expected)
+        yield
         if self.left == 0:
             raise Death
 

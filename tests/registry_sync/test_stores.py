@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 
 from pyfunc.contract import sha256
 from registry_sync.aws import s3_client
+from registry_sync.disk import disk_error
 from registry_sync.errors import (
     ConfigurationError,
     DiskError,
@@ -20,7 +21,7 @@ from registry_sync.errors import (
     PermissionDeniedError,
     UnavailableError,
 )
-from registry_sync.folder import ABANDONED_AFTER_S, STAGING, FolderStore, disk_error
+from registry_sync.folder import ABANDONED_AFTER_S, STAGING, FolderStore
 from registry_sync.s3 import S3Store
 from registry_sync.store import ArtifactStore, Fingerprint
 from tests.aws import AwsEndpoint, free_port, run_stand_in

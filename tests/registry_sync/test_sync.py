@@ -24,7 +24,7 @@ from registry_sync.report import sync_report
 from registry_sync.settings import Execution
 from registry_sync.source import Item
 from registry_sync.sqlite import SqliteSource
-from registry_sync.store import StoredObject
+from registry_sync.store import Fingerprint
 from registry_sync.sync import Scope, run_sync, take_stock
 from tests.registry_sync.cheap import BROKEN, BUGGY
 from tests.registry_sync.house import House
@@ -220,8 +220,8 @@ def test_a_row_edited_while_its_bundle_is_read_is_carried_over_as_edited(house: 
     """Each row that changes what is served is read once more before the index is written."""
     retire_b = "UPDATE registry SET item = json_set(item, '$.status', 'retired') WHERE model_id = 'b'"
 
-    def convert(bundle: bytes, folder: Path, **names: Any) -> Manifest:
-        if bundle == b"b1":
+    def convert(bundle: Path, folder: Path, **names: Any) -> Manifest:
+        if bundle.read_bytes() == b"b1":
             house.execute(retire_b)
         return house.convert(bundle, folder, **names)
 
@@ -254,14 +254,14 @@ def test_a_store_that_fails_for_one_bundle_postpones_its_row(
     house: House, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     """The others are published; the row keeps what it had, and the next sync carries it over."""
-    read = house.store.read
+    fetch = house.store.fetch
 
-    def failing(key: str, *, max_bytes: int, etag: str | None = None) -> StoredObject:
+    def failing(key: str, path: Path, *, max_bytes: int, etag: str | None = None) -> Fingerprint:
         if key.startswith("models/b"):
             raise UnavailableError(f"{key}: slow down")
-        return read(key, max_bytes=max_bytes, etag=etag)
+        return fetch(key, path, max_bytes=max_bytes, etag=etag)
 
-    monkeypatch.setattr(house.store, "read", failing)
+    monkeypatch.setattr(house.store, "fetch", failing)
     result = run_sync(replace(house.sides, workers=workers), Scope(), JsonLines())
     report = sync_report(result, Execution(), exit_code=75)
     assert {"a": 2} == house.served()

@@ -22,7 +22,7 @@ from registry_sync.errors import BundleRefusedError, ConfigurationError, WorkerD
 from registry_sync.workers import Workers
 from tests.aws import ROOT
 from tests.bundle.pickles import code_running
-from tests.bundles import LINEAR, bundle_bytes
+from tests.bundles import LINEAR, bundle_path
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def crew() -> Iterator[Workers]:
 def convert_sample(crew: Workers) -> None:
     """A job that any worker can do."""
     with tempfile.TemporaryDirectory() as name:
-        crew(bundle_bytes(LINEAR), Path(name))
+        crew(bundle_path(LINEAR), Path(name))
 
 
 def running(crew: Workers) -> int:
@@ -50,7 +50,7 @@ def test_a_worker_writes_what_the_converter_writes(crew: Workers, tmp_path: Path
     """Byte for byte, under the names the row gives."""
     for folder, convert in ((tmp_path / "here", convert_bundle), (tmp_path / "there", crew)):
         folder.mkdir()
-        convert(bundle_bytes(LINEAR), folder, treatment_names=["rate"], outcome_names=None)
+        convert(bundle_path(LINEAR), folder, treatment_names=["rate"], outcome_names=None)
     files = [path.relative_to(tmp_path / "here") for path in (tmp_path / "here").rglob("*") if path.is_file()]
     assert len(files) > len(SERVED_FILES)
     for path in files:
@@ -59,19 +59,19 @@ def test_a_worker_writes_what_the_converter_writes(crew: Workers, tmp_path: Path
 
 def test_a_worker_certifies(crew: Workers, tmp_path: Path) -> None:
     """With the trainer's libraries, in a process of the worker's own."""
-    bundle = bundle_bytes(LINEAR)
+    bundle = bundle_path(LINEAR)
     crew(bundle, tmp_path)
-    files = {path: (tmp_path / path).read_bytes() for path in SERVED_FILES}
-    certificate = crew.certify(bundle, files, sha256(b"version"))
+    certificate = crew.certify(bundle, tmp_path, sha256(b"version"))
     assert (Status.VERIFIED, "", True) == (certificate.status, certificate.reason, certificate.is_final)
     assert b'"status":"verified"' in certificate.document
 
 
 def test_a_refusal_keeps_its_code(crew: Workers, tmp_path: Path) -> None:
     """And the worker goes on."""
-    marker = tmp_path / "marker"
+    marker, hostile = tmp_path / "marker", tmp_path / "hostile.pkl"
+    hostile.write_bytes(code_running(marker)["os.system"])
     with pytest.raises(BundleRefusedError, match="no training bundle contains") as caught:
-        crew(code_running(marker)["os.system"], tmp_path)
+        crew(hostile, tmp_path)
     assert "bundle_forbidden_global" == caught.value.code
     pid = running(crew)
     convert_sample(crew)
