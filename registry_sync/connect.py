@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from pyfunc.places import Bucket, Folder, SqliteFile, Table
 from registry_sync.folder import FolderStore
+from registry_sync.limits import Limits
 from registry_sync.source import RegistrySource
 from registry_sync.sqlite import SqliteSource
 from registry_sync.store import ArtifactStore
 
 
-def open_store(place: Bucket | Folder) -> ArtifactStore:
+def open_store(place: Bucket | Folder, limits: Limits | None = None) -> ArtifactStore:
     """The artifacts store at this place; nothing is requested yet."""
     if isinstance(place, Folder):
         return FolderStore(place.path)
     from registry_sync.aws import s3_client  # noqa: PLC0415 - boto3 is slow to import
     from registry_sync.s3 import S3Store  # noqa: PLC0415
 
-    return S3Store(s3_client(), place.name)
+    return S3Store(s3_client(limits), place.name)
 
 
-def open_source(place: Table | SqliteFile) -> RegistrySource:
+def open_source(place: Table | SqliteFile, limits: Limits | None = None) -> RegistrySource:
     """The registry at this place; nothing is requested yet."""
     if isinstance(place, SqliteFile):
         return SqliteSource(place.path)
     from registry_sync.aws import dynamodb_client  # noqa: PLC0415 - boto3 is slow to import
     from registry_sync.dynamodb import DynamoDBSource  # noqa: PLC0415
 
-    return DynamoDBSource(dynamodb_client(), place.name)
+    return DynamoDBSource(dynamodb_client(limits), place.name)

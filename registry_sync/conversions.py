@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from registry_sync.errors import UnavailableError
+from registry_sync.errors import DeadlineError, UnavailableError
+from registry_sync.limits import Deadline
 from registry_sync.plan import Action, Kind, SyncPlan
 from registry_sync.progress import Progress
 from registry_sync.publish import Publisher
@@ -51,6 +52,7 @@ def carry_out(
     *,
     workers: int = 1,
     interrupt: Callable[[], None] = lambda: None,
+    deadline: Deadline = Deadline(),  # noqa: B008 - never comes
 ) -> CarriedOut:
     """Convert and certify what the plan says.
 
@@ -61,6 +63,7 @@ def carry_out(
         progress: is told of each row.
         workers: bundles at a time.
         interrupt: lets those under way end soon.
+        deadline: when it is near, bundles that were not begun are left to the next sync.
 
     Raises:
         SyncError, OSError: the run cannot go on.
@@ -72,6 +75,8 @@ def carry_out(
         _, row, bundle = job
         if known := memory.outcomes.get((row, bundle)):
             return known
+        if deadline.is_near:
+            return DeadlineError(deadline.seconds)
         try:
             return publisher.publish(row, bundle, versions.get(row.model_id, {}))
         except UnavailableError as exc:

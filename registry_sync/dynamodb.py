@@ -1,23 +1,26 @@
 """Registry rows in a DynamoDB table.
 
 `status` and `ttl` are reserved words, so every attribute name goes through an alias. A page may be empty and
-still not be the last; reads are consistent.
+still not be the last; reads are consistent. A reply that is not whole counts as none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from botocore.exceptions import ClientError
 
 from registry_sync.aws import aws_errors, error_code
-from registry_sync.errors import RowExistsError
+from registry_sync.errors import RowExistsError, UnavailableError
 from registry_sync.rows import ATTRIBUTES
 from registry_sync.source import Item
 
 if TYPE_CHECKING:
+    from botocore.awsrequest import AWSResponse
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
@@ -33,6 +36,7 @@ class DynamoDBSource:
     def __init__(self, client: DynamoDBClient, table: str, *, page_items: int | None = None) -> None:
         """`page_items` bounds a page below the service's own megabyte."""
         self._client, self._table, self._page_items = client, table, page_items
+        client.meta.events.register("after-call.dynamodb", _check_reply)
 
     @property
     def name(self) -> str:
@@ -90,6 +94,19 @@ class DynamoDBSource:
                 if error_code(exc) != "ConditionalCheckFailedException":
                     raise
                 raise RowExistsError(str(item["model_id"]), str(item["created_at"])) from exc
+
+
+def _check_reply(http_response: AWSResponse, **_: object) -> None:
+    """See that the reply is whole: of one that is cut botocore makes an empty page, or no item.
+
+    Raises:
+        UnavailableError: it is not.
+    """
+    body, promised = http_response.content, http_response.headers.get("x-amz-crc32")
+    is_cut = not body.rstrip().endswith(b"}")
+    is_damaged = promised is not None and promised != str(crc32(body))
+    if http_response.status_code == HTTPStatus.OK and (is_cut or is_damaged):
+        raise UnavailableError(f"DynamoDB: expected a whole reply, found {len(body)} bytes of a damaged one")
 
 
 def _item(attributes: dict[str, AttributeValueTypeDef]) -> Item:

@@ -34,6 +34,28 @@ class UnavailableError(SyncError):
     """A service did not answer in time, throttled, or failed; the same run may succeed later."""
 
 
+class DeadlineError(UnavailableError):
+    """The run took longer than it may."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(
+            f"expected the run to end within {seconds:g} s (TAUSERVE_SYNC_DEADLINE_S), found it still going; "
+            "what is done is kept, run it again"
+        )
+
+
+class RetryBudgetError(UnavailableError):
+    """The services fail so often that asking again and again would only add to their load."""
+
+    def __init__(self, retries: int, answers: int, why: str) -> None:
+        self.retries, self.answers, self.why = retries, answers, why
+        super().__init__(
+            f"gave up after {retries} retries, with {answers} calls answered; the last failure was {why}; "
+            "run it again when the services have recovered"
+        )
+
+
 class DiskError(SyncError):
     """The disk is full, read-only or broken, or the process is out of file descriptors."""
 

@@ -67,8 +67,9 @@ class S3Store:
 
     def read(self, key: str, *, max_bytes: int, etag: str | None = None) -> StoredObject:
         """Read an object, at most `max_bytes` of it, and only under `etag` if one is given."""
-        # To the end of the stream: only there is the length (and checksum) of the reply checked.
-        return self._get(key, max_bytes, etag, lambda body, found: StoredObject(body.read(), found))
+        return self._get(
+            key, max_bytes, etag, lambda body, found: StoredObject(_whole(body, max_bytes), found)
+        )
 
     def fetch(self, key: str, path: Path, *, max_bytes: int, etag: str | None = None) -> Fingerprint:
         """Copy an object into a file that is not there yet, in a bounded part of memory."""
@@ -91,10 +92,13 @@ class S3Store:
                 reply = self._client.get_object(Bucket=self._bucket, Key=key, **condition)  # type: ignore[arg-type]
                 # Not `with reply["Body"]`, which would give the raw stream, whose length nobody checks.
                 with closing(reply["Body"]) as body:
-                    if reply["ContentLength"] > max_bytes:
+                    # A reply in chunks does not say how long it is; what reads it looks, too.
+                    if reply.get("ContentLength", 0) > max_bytes:
                         raise ObjectTooLargeError(key, max_bytes)
                     try:
                         return use(body, reply["ETag"])
+                    except ValueError as exc:
+                        raise ObjectTooLargeError(key, max_bytes) from exc
                     except _CUT as exc:
                         broken = UnavailableError(f"{self.name}/{key}: its body broke off: {exc}")
                         broken.__cause__ = exc
@@ -128,6 +132,15 @@ class S3Store:
                 self._client.put_object(Bucket=self._bucket, Key=key, Body=data, IfNoneMatch="*")
             else:
                 self._client.put_object(Bucket=self._bucket, Key=key, Body=data, IfMatch=expected.etag)
+
+
+def _whole(body: StreamingBody, max_bytes: int) -> bytes:
+    data = body.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise ValueError(f"expected at most {max_bytes} bytes, found more")
+    # To the end of the stream: only there is the length (and checksum) of the reply checked.
+    body.read()
+    return data
 
 
 @contextmanager

@@ -15,6 +15,9 @@ REQUIRE_CERTIFICATE = "TAUSERVE_REQUIRE_CERTIFICATE"
 STATUSES = "TAUSERVE_STATUSES"
 WORKERS = "TAUSERVE_WORKERS"
 MOST_WORKERS = 256
+DEADLINE = "TAUSERVE_SYNC_DEADLINE_S"
+DEADLINE_S = 3600
+MOST_DEADLINE_S = 7 * 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +67,25 @@ def workers(environ: Mapping[str, str]) -> int | None:
     Raises:
         ConfigurationError: not a whole number from 1 to `MOST_WORKERS`.
     """
-    value = environ.get(WORKERS) or None
+    return _whole(environ, WORKERS, MOST_WORKERS)
+
+
+def deadline_s(environ: Mapping[str, str]) -> int:
+    """Seconds a command may take in all (`TAUSERVE_SYNC_DEADLINE_S`).
+
+    Raises:
+        ConfigurationError: not a whole number from 1 to `MOST_DEADLINE_S`.
+    """
+    return _whole(environ, DEADLINE, MOST_DEADLINE_S) or DEADLINE_S
+
+
+def _whole(environ: Mapping[str, str], name: str, most: int) -> int | None:
+    value = environ.get(name) or None
     if value is None:
         return None
-    if not (value.isascii() and value.isdigit() and 1 <= int(value) <= MOST_WORKERS):
-        raise ConfigurationError(
-            f"{WORKERS}: expected a whole number from 1 to {MOST_WORKERS}, found {value!r}"
-        )
+    # Long digits are no number: int() of thousands of them raises.
+    if not (value.isascii() and value.isdigit() and len(value) <= len(str(most)) and 1 <= int(value) <= most):
+        raise ConfigurationError(f"{name}: expected a whole number from 1 to {most}, found {value!r}")
     return int(value)
 
 

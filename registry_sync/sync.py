@@ -26,6 +26,7 @@ from registry_sync.errors import (
     ObjectMissingError,
     UnavailableError,
 )
+from registry_sync.limits import Deadline
 from registry_sync.plan import Action, Kind, SyncPlan, plan_sync
 from registry_sync.progress import Progress
 from registry_sync.publish import Publisher
@@ -53,6 +54,7 @@ class Sides:
     workers: int = 1
     interrupt: Callable[[], None] = lambda: None
     statuses: Container[str] = PIPELINE_STATUSES
+    deadline: Deadline = field(default_factory=Deadline)
 
     @property
     def store(self) -> ArtifactStore:
@@ -122,16 +124,24 @@ def run_sync(sides: Sides, scope: Scope, progress: Progress) -> SyncResult:
     """Carry the registry over.
 
     Raises:
+        DeadlineError: the deadline came before the index could be written.
         IndexContendedError: other syncs came first every time, or rows were edited every time.
         MassWithdrawalError: more of what is served would go than may go unasked.
         SyncError, ArtifactError: as `take_stock` and `Publisher.publish`.
     """
     memory = Memory()
     for attempt in range(INDEX_ATTEMPTS):
+        sides.deadline.check()
         stored, plan = take_stock(sides, scope)
         check_withdrawals(plan.index, settle(plan, {}), scope)
         done = carry_out(
-            plan, sides.publisher, memory, progress, workers=sides.workers, interrupt=sides.interrupt
+            plan,
+            sides.publisher,
+            memory,
+            progress,
+            workers=sides.workers,
+            interrupt=sides.interrupt,
+            deadline=sides.deadline,
         )
         index = settle(plan, done.outcomes)
         check_withdrawals(plan.index, index, scope)

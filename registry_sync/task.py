@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from pyfunc.places import Bucket, Places
 from registry_sync import exits
 from registry_sync.arguments import parse
 from registry_sync.connect import open_source, open_store
 from registry_sync.convert import installed_code
+from registry_sync.errors import DeadlineError
+from registry_sync.interruptions import Overdue, Stop, alarm, heed_signals
+from registry_sync.limits import Deadline, Limits
 from registry_sync.plan import Kind
 from registry_sync.progress import Progress, choose_progress
 from registry_sync.publish import Publisher
@@ -32,14 +32,10 @@ from registry_sync.report import (
     sync_report,
     to_json,
 )
-from registry_sync.settings import Execution, is_certificate_required, statuses
+from registry_sync.settings import Execution, deadline_s, is_certificate_required, statuses
 from registry_sync.settle import settle
 from registry_sync.sync import Scope, Sides, check_withdrawals, run_sync, take_stock
 from registry_sync.workshop import Workshop, open_workshop
-
-
-class _Stop(BaseException):
-    """Somebody asked us to stop. Unlike an error it passes every handler on its way out."""
 
 
 def main(
@@ -54,39 +50,45 @@ def main(
         workshop_of: opens what converts bundles and proves them, as the environment says.
     """
     arguments = parse(argv)
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, _stop)
+    heed_signals()
     try:
-        if arguments.command == "register":
-            return _register(arguments)
-        with workshop_of(os.environ) as workshop:
-            return _sync(arguments, os.environ, workshop)
+        limits = Limits(Deadline(deadline_s(os.environ)))
+        with alarm(limits.deadline):
+            if arguments.command == "register":
+                return _register(arguments)
+            with workshop_of(os.environ) as workshop:
+                return _sync(arguments, os.environ, workshop, limits)
+    except Overdue:
+        return _fail(arguments, DeadlineError(limits.deadline.seconds))
     except Exception as error:
         return _fail(arguments, error)
-    except _Stop as stop:
+    except Stop as stop:
         sys.stderr.write(f"registry_sync: stopped by {stop}; what is served is whole, run it again\n")
         return exits.STOPPED
 
 
-def _sync(arguments: argparse.Namespace, environ: Mapping[str, str], workshop: Workshop) -> int:
+def _sync(
+    arguments: argparse.Namespace, environ: Mapping[str, str], workshop: Workshop, limits: Limits
+) -> int:
     execution, progress = Execution.from_environ(environ), choose_progress()
     places = Places.from_environ(environ)
     required = is_certificate_required(environ)
     publisher = Publisher(
-        open_store(places.artifacts),
+        open_store(places.artifacts, limits),
         workshop.converter,
         installed_code(),
         workshop.certifier,
         is_certificate_required=required,
     )
     sides = Sides(
-        open_source(places.registry),
+        open_source(places.registry, limits),
         publisher,
         _bucket(places),
         lambda: datetime.now(UTC),
         workers=workshop.count,
         interrupt=workshop.interrupt,
         statuses=statuses(environ),
+        deadline=limits.deadline,
     )
     scope = Scope(arguments.model_id, arguments.prune, arguments.allow_withdraw)
     progress.event("sync.started", registry=sides.source.name, store=sides.store.name, **execution.document())
@@ -158,7 +160,3 @@ def _fail(arguments: argparse.Namespace, error: Exception) -> int:
     except OSError as exc:
         sys.stderr.write(f"registry_sync: --report: {exc}\n")
     return code
-
-
-def _stop(signum: int, _frame: FrameType | None) -> NoReturn:
-    raise _Stop(signal.Signals(signum).name)

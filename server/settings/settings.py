@@ -27,6 +27,7 @@ _ELSEWHERE = (
     # The sync's; one environment may serve both.
     "TAUSERVE_REQUIRE_CERTIFICATE",
     "TAUSERVE_STATUSES",
+    "TAUSERVE_SYNC_DEADLINE_S",
     "TAUSERVE_WORKERS",
 )
 KNOWN = (

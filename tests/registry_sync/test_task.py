@@ -286,6 +286,43 @@ def test_75_for_a_service_that_does_not_answer(tmp_path: Path) -> None:
     assert_says(Home(tmp_path, {**nobody.environ, **places}).run(), 75, "artifacts")
 
 
+def test_75_when_the_deadline_comes(home: Home) -> None:
+    """In the middle of a conversion: it is broken off, scratch is removed, and the report says why."""
+    home.register(b"bundle", "champion")
+    home.run()
+    before = home.index()
+    home.register(SLOW, "champion")
+    scratch, report_file = home.path / "scratch", home.path / "report.json"
+    scratch.mkdir()
+    environ = {"TMPDIR": str(scratch), "TAUSERVE_SYNC_DEADLINE_S": "2"}
+    done = home.run("--report", str(report_file), environ=environ)
+    assert_says(done, 75, "within 2 s", "TAUSERVE_SYNC_DEADLINE_S")
+    assert "DeadlineError" == json.loads(report_file.read_text())["error"]["type"]
+    assert (before, []) == (home.index(), list(scratch.iterdir()))
+
+
+def test_75_although_something_holds_the_run(home: Home) -> None:
+    """What neither answers nor lets itself be broken off does not keep the process."""
+    program = (
+        "import time; from registry_sync import interruptions as i; from registry_sync.limits import Deadline\n"
+        "i.GRACE_S = 0.2; i.heed_signals()\n"
+        "with i.alarm(Deadline(0.1)):\n"
+        "  while True:\n"
+        "    try: time.sleep(60)\n"
+        "    except i.Overdue: pass\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=home.environ,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert_says(done, 75, "deadline is past")
+
+
 class _Denial(BaseHTTPRequestHandler):
     """Says what S3 says to a role without rights."""
 
@@ -326,6 +363,7 @@ def test_77_for_a_role_without_rights(tmp_path: Path) -> None:
     ("arguments", "environ", "words"),
     [
         ([], {}, ["registry.sqlite", "register"]),
+        ([], {"TAUSERVE_SYNC_DEADLINE_S": "soon"}, ["TAUSERVE_SYNC_DEADLINE_S", "'soon'", "604800"]),
         ([], {"EXECUTION_MODE": "lambda"}, ["EXECUTION_MODE", "'lambda'", "step-functions"]),
         (["--colour"], {}, ["--colour", "--help"]),
         (["diff"], {}, ["diff", "register"]),
