@@ -1,3 +1,3 @@
 """Fixtures that tests of several areas share."""
 
-pytest_plugins = ["tests.aws"]
+pytest_plugins = ["tests.aws", "tests.faults"]
