@@ -304,7 +304,9 @@ def test_75_when_the_deadline_comes(home: Home) -> None:
 def test_75_although_something_holds_the_run(home: Home) -> None:
     """What neither answers nor lets itself be broken off does not keep the process."""
     program = (
-        "import time; from registry_sync import interruptions as i; from registry_sync.limits import Deadline\n"
+        "import time\n"
+        "from registry_sync import interruptions as i\n"
+        "from registry_sync.limits import Deadline\n"
         "i.GRACE_S = 0.2; i.heed_signals()\n"
         "with i.alarm(Deadline(0.1)):\n"
         "  while True:\n"
