@@ -97,8 +97,8 @@ def test_near_the_deadline_what_is_done_is_published(tmp_path: Path) -> None:
         house.add(name, 1, name.encode())
     convert = house.convert
 
-    def slow(bundle: bytes, folder: Path, **names: object) -> object:
-        clock.now += 50 if bundle == b"b" else 0
+    def slow(bundle: Path, folder: Path, **names: object) -> object:
+        clock.now += 50 if bundle.read_bytes() == b"b" else 0
         return convert(bundle, folder, **names)
 
     house.convert = slow  # type: ignore[assignment,method-assign]
