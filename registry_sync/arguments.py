@@ -45,6 +45,9 @@ def _parser() -> argparse.ArgumentParser:
         help="withdraw up to N models where the run would refuse to withdraw so many",
     )
     parser.add_argument(
+        "--verify", action="store_true", help="look at every stored file's size, however many there are"
+    )
+    parser.add_argument(
         "--tolerate-quarantine", action="store_true", help="exit 0 although rows are quarantined"
     )
     parser.add_argument("--report", type=Path, metavar="FILE", help="also write the JSON report here")

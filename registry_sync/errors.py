@@ -91,6 +91,18 @@ class EmptyRegistryError(SyncError):
         )
 
 
+class DamagedIndexError(SyncError):
+    """The index cannot be read, so nobody knows what is served."""
+
+    def __init__(self, store: str, key: str, why: str) -> None:
+        self.store, self.key = store, key
+        super().__init__(
+            f"{store}/{key}: {why}; nothing was changed, and servers keep what they have loaded. Restore its "
+            "last good version; if there is none, remove it: the next sync makes one of the registry's rows, "
+            "without the versions whose rows are gone"
+        )
+
+
 class MassWithdrawalError(SyncError):
     """The run would withdraw so much of what is served that it is taken for a fault, not for an order."""
 

@@ -90,7 +90,7 @@ def _sync(
         statuses=statuses(environ),
         deadline=limits.deadline,
     )
-    scope = Scope(arguments.model_id, arguments.prune, arguments.allow_withdraw)
+    scope = Scope(arguments.model_id, arguments.prune, arguments.allow_withdraw, arguments.verify)
     progress.event("sync.started", registry=sides.source.name, store=sides.store.name, **execution.document())
     if arguments.dry_run:
         return _dry_run(arguments, sides, scope, execution)
