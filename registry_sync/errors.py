@@ -56,6 +56,14 @@ class RetryBudgetError(UnavailableError):
         )
 
 
+class TokenLostError(SyncError):
+    """No state waits for the task token: it timed out, was stopped or answered, or there never was one."""
+
+    def __init__(self, call: str, code: str) -> None:
+        self.call, self.code = call, code
+        super().__init__(f"{call}: {code}; expected a state that waits for TASK_TOKEN, found none")
+
+
 class DiskError(SyncError):
     """The disk is full, read-only or broken, or the process is out of file descriptors."""
 
