@@ -9,8 +9,9 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from pyfunc.contract import CODE_FOLDER
 from pyfunc.places import Bucket, Folder
@@ -29,6 +30,14 @@ _BYTECODE = "__pycache__"
 """Python leaves it in `code/` when MLflow runs an artifact where it lies; `code/` is never read here."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """An object, and a tag that changes when the object does."""
+
+    data: bytes
+    tag: str
+
+
 class Mirror(Protocol):
     """Objects by key. Every method raises leaves of `MirrorError` only."""
 
@@ -42,6 +51,13 @@ class Mirror(Protocol):
         Raises:
             ObjectMissingError: there is none.
             ObjectTooLargeError: it is longer than `max_bytes`.
+        """
+
+    def read_changed(self, key: str, *, max_bytes: int, tag: str | None) -> Reading | None:
+        """Read an object unless it still has this tag; costs next to nothing where it has.
+
+        Raises:
+            ObjectMissingError, ObjectTooLargeError: as `read`.
         """
 
     def list(self, prefix: str) -> Iterator[str]:
@@ -71,10 +87,18 @@ class FolderMirror:
     def read(self, key: str, *, max_bytes: int) -> bytes:
         """Read an object whole."""
         with _os_errors(key), self._path(key).open("rb") as file:
-            data = file.read(max_bytes + 1)
-        if len(data) > max_bytes:
-            raise ObjectTooLargeError(key, max_bytes)
-        return data
+            return _read_whole(file, key, max_bytes)
+
+    def read_changed(self, key: str, *, max_bytes: int, tag: str | None) -> Reading | None:
+        """Read an object unless the file is the one it was: its number, size and time of change tell."""
+        path = self._path(key)
+        with _os_errors(key):
+            if _tag(path.stat()) == tag:
+                return None
+            with path.open("rb") as file:
+                # Of the file that was opened: by now the path may lead to another.
+                found = _tag(os.fstat(file.fileno()))
+                return Reading(_read_whole(file, key, max_bytes), found)
 
     def list(self, prefix: str) -> Iterator[str]:
         """Keys of everything below `prefix`; links included, since none may be there."""
@@ -92,6 +116,17 @@ class FolderMirror:
         if "\0" in key or "\\" in key or any(part in ("", ".", "..") for part in parts):
             raise MirrorConfigurationError(key, "expected a relative key without empty parts, '.' or '..'")
         return self._root.joinpath(*parts)
+
+
+def _read_whole(file: BinaryIO, key: str, max_bytes: int) -> bytes:
+    data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise ObjectTooLargeError(key, max_bytes)
+    return data
+
+
+def _tag(status: os.stat_result) -> str:
+    return f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}"
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import boto3
@@ -28,9 +29,11 @@ from server.errors import (
     ObjectMissingError,
     ObjectTooLargeError,
 )
+from server.mirror import Reading
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 _CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": 3},
@@ -45,6 +48,8 @@ _DENIED = ("AccessDenied", "ExpiredToken")
 _DENIED_STATUS = frozenset({401, 403})
 _THROTTLED_STATUS = 429
 _SERVER_FAULT = 500
+_NO_TAG = '"none"'
+"""Of no object: an ETag is a digest."""
 
 
 def s3_client() -> S3Client:
@@ -73,12 +78,18 @@ class S3Mirror:
     def read(self, key: str, *, max_bytes: int) -> bytes:
         """Read an object whole."""
         with _aws_errors(key):
-            reply = self._client.get_object(Bucket=self._bucket, Key=key)
-            with reply["Body"] as body:
-                if reply["ContentLength"] > max_bytes:
-                    raise ObjectTooLargeError(key, max_bytes)
-                # To the end of the stream: only there is the reply's length checked.
-                return body.read()
+            return _read_whole(self._client.get_object(Bucket=self._bucket, Key=key), key, max_bytes).data
+
+    def read_changed(self, key: str, *, max_bytes: int, tag: str | None) -> Reading | None:
+        """Read an object unless its ETag is still this one."""
+        with _aws_errors(key):
+            try:
+                reply = self._client.get_object(Bucket=self._bucket, Key=key, IfNoneMatch=tag or _NO_TAG)
+            except ClientError as exc:
+                if exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == HTTPStatus.NOT_MODIFIED:
+                    return None
+                raise
+            return _read_whole(reply, key, max_bytes)
 
     def list(self, prefix: str) -> Iterator[str]:
         """Keys of everything below `prefix`."""
@@ -87,6 +98,14 @@ class S3Mirror:
             for page in pages:
                 for found in page.get("Contents", ()):
                     yield found["Key"]
+
+
+def _read_whole(reply: GetObjectOutputTypeDef, key: str, max_bytes: int) -> Reading:
+    with reply["Body"] as body:
+        if reply["ContentLength"] > max_bytes:
+            raise ObjectTooLargeError(key, max_bytes)
+        # To the end of the stream: only there is the reply's length checked.
+        return Reading(body.read(), reply["ETag"])
 
 
 @contextmanager
