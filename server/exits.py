@@ -19,6 +19,7 @@ from server.errors import (
     MirrorError,
     MirrorUnavailableError,
     NoMirrorError,
+    NotEnoughMemoryError,
     SettingError,
     UnknownModelError,
 )
@@ -43,6 +44,7 @@ _CODES: Mapping[type[BaseException], int] = {
     MirrorDeniedError: PERMISSION,
     MirrorConfigurationError: CONFIGURATION,
     NoMirrorError: CONFIGURATION,
+    NotEnoughMemoryError: CONFIGURATION,
     SettingError: CONFIGURATION,
     AddressError: CONFIGURATION,
 }

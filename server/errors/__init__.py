@@ -20,6 +20,7 @@ from server.errors.mirror import (
 from server.errors.models import (
     LoadFailedError,
     ModelRefusedError,
+    NotEnoughMemoryError,
     NotReadyError,
     QuarantinedModelError,
     RetiredModelError,
@@ -45,6 +46,7 @@ __all__ = [
     "MirrorUnavailableError",
     "ModelRefusedError",
     "NoMirrorError",
+    "NotEnoughMemoryError",
     "NotReadyError",
     "ObjectMissingError",
     "ObjectTooLargeError",

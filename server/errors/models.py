@@ -76,3 +76,20 @@ class LoadFailedError(ServerError):
         super().__init__(
             f"{ref}: expected files a model can be loaded from, found that loading ends in {found}"
         )
+
+
+class NotEnoughMemoryError(ServerError):
+    """Loading the version could leave the process without memory, so it was not begun."""
+
+    code = "not_enough_memory"
+
+    def __init__(self, *, needed: int, holds: int, most: int) -> None:
+        self.needed, self.holds, self.most = needed, holds, most
+        super().__init__(
+            f"expected room for {_mib(needed)}, found {_mib(holds)} of {_mib(most)} in use; give the process "
+            "more memory, or load fewer models (TAUSERVE_PRELOAD)"
+        )
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.0f} MiB"

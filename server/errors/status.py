@@ -10,6 +10,7 @@ from server.errors.admission import DeadlineExceededError, OverloadedError, Shut
 from server.errors.mirror import MirrorError, NoMirrorError
 from server.errors.models import (
     ModelRefusedError,
+    NotEnoughMemoryError,
     NotReadyError,
     QuarantinedModelError,
     RetiredModelError,
@@ -32,6 +33,7 @@ STATUS: Mapping[type[BaseException], HTTPStatus] = {
     NoMirrorError: HTTPStatus.SERVICE_UNAVAILABLE,
     MirrorError: HTTPStatus.SERVICE_UNAVAILABLE,
     ArtifactError: HTTPStatus.SERVICE_UNAVAILABLE,
+    NotEnoughMemoryError: HTTPStatus.SERVICE_UNAVAILABLE,
     ModelRefusedError: HTTPStatus.SERVICE_UNAVAILABLE,
     QuarantinedModelError: HTTPStatus.SERVICE_UNAVAILABLE,
     OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,

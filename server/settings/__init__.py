@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from server.settings.admission import AdmissionRules
 from server.settings.execution import Execution
+from server.settings.loading import LoadingRules
 from server.settings.requests import RequestRules
 from server.settings.settings import KNOWN, Settings
 
-__all__ = ["KNOWN", "AdmissionRules", "Execution", "RequestRules", "Settings"]
+__all__ = ["KNOWN", "AdmissionRules", "Execution", "LoadingRules", "RequestRules", "Settings"]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 
 from pyfunc.contract import MODEL_ID
 from server.errors import SettingError
+
+_DECIMAL = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?\Z")
+_REFERENCE = re.compile(rf"{MODEL_ID.pattern.removesuffix(chr(92) + 'Z')}(?:@[0-9a-f]{{64}})?\Z")
 
 
 class Reader:
@@ -26,6 +30,17 @@ class Reader:
             raise SettingError(key, value, wanted=f"a whole number from 1 to {most}")
         return int(value)
 
+    def optional_whole(self, key: str, *, most: int) -> int | None:
+        """A whole number from 1 to `most`, or nothing."""
+        return self.whole(key, 1, most=most) if self.text(key, "") else None
+
+    def seconds(self, key: str, default: float, *, least: float, most: float) -> float:
+        """A number of seconds, with a decimal point if need be."""
+        value = self.text(key, str(default))
+        if not _DECIMAL.match(value) or not least <= float(value) <= most:
+            raise SettingError(key, value, wanted=f"a number of seconds from {least:g} to {most:g}")
+        return float(value)
+
     def flag(self, key: str) -> bool:
         """1 or 0, which is what unset means."""
         return self.choice(key, ("0", "1"), "0") == "1"
@@ -39,8 +54,15 @@ class Reader:
 
     def model_ids(self, key: str) -> tuple[str, ...]:
         """Model ids separated by commas, each once."""
+        return self._names(key, MODEL_ID, wanted="model ids separated by commas")
+
+    def references(self, key: str) -> tuple[str, ...]:
+        """Model ids, or versions as `{model_id}@{version}`, separated by commas, each once."""
+        return self._names(key, _REFERENCE, wanted="model_id or model_id@version, separated by commas")
+
+    def _names(self, key: str, pattern: re.Pattern[str], *, wanted: str) -> tuple[str, ...]:
         value = self.text(key, "")
         names = tuple(name.strip() for name in value.split(",")) if value else ()
-        if not all(MODEL_ID.match(name) for name in names):
-            raise SettingError(key, value, wanted="model ids separated by commas")
+        if not all(pattern.match(name) for name in names):
+            raise SettingError(key, value, wanted=wanted)
         return tuple(dict.fromkeys(names))

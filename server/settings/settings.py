@@ -12,9 +12,10 @@ from typing import Self
 
 from pyfunc.places import Places
 from server.errors import SettingError, UnknownSettingError
-from server.settings import admission, requests
+from server.settings import admission, loading, requests
 from server.settings.admission import AdmissionRules
 from server.settings.execution import Execution
+from server.settings.loading import LoadingRules
 from server.settings.reader import Reader
 from server.settings.requests import RequestRules
 
@@ -25,7 +26,6 @@ ANONYMOUS = "TAUSERVE_ALLOW_ANONYMOUS"
 _ELSEWHERE = (
     "TAUSERVE_HOME",  # read by pyfunc.places
     # The sync's; one environment may serve both.
-    "TAUSERVE_HEARTBEAT_S",
     "TAUSERVE_REQUIRE_CERTIFICATE",
     "TAUSERVE_STATUSES",
     "TAUSERVE_SYNC_DEADLINE_S",
@@ -35,9 +35,9 @@ KNOWN = (
     *_ELSEWHERE,
     "TAUSERVE_HOST",
     ANONYMOUS,
-    "TAUSERVE_PRELOAD",
     "TAUSERVE_DRAIN_S",
     "TAUSERVE_LOG_LEVEL",
+    *loading.KEYS,
     *requests.KEYS,
     *admission.KEYS,
 )
@@ -53,7 +53,7 @@ class Settings:
         host: address to listen on.
         port: likewise.
         allow_anonymous: whether everyone who reaches an address beyond loopback may call the models.
-        preload: ids of the models to load at start; empty means all.
+        loading: which models are loaded, how the index is followed, what is kept.
         requests: what one request may hold.
         admission: how much work is taken on.
         drain_s: how long requests under way may take once the process is told to stop.
@@ -65,7 +65,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8080
     allow_anonymous: bool = False
-    preload: tuple[str, ...] = ()
+    loading: LoadingRules = LoadingRules()
     requests: RequestRules = RequestRules()
     admission: AdmissionRules = field(default_factory=AdmissionRules)
     drain_s: int = 25
@@ -87,7 +87,7 @@ class Settings:
             host=read.text("TAUSERVE_HOST", default.host),
             port=read.whole("PORT", default.port, most=MAX_PORT),
             allow_anonymous=read.flag(ANONYMOUS),
-            preload=read.model_ids("TAUSERVE_PRELOAD"),
+            loading=LoadingRules.read(read, default.places),
             requests=RequestRules.read(read),
             admission=AdmissionRules.read(read),
             drain_s=read.whole("TAUSERVE_DRAIN_S", default.drain_s, most=3600),

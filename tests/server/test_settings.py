@@ -17,6 +17,11 @@ WRONG = {
     "EXECUTION_MODE": ("step_functions", "STANDALONE"),
     "TAUSERVE_ALLOW_ANONYMOUS": ("true", "yes", "2"),
     "TAUSERVE_PRELOAD": ("a,", "a b", "../x", ","),
+    "TAUSERVE_PIN": ("a,", "a@b", "a@" + "0" * 63, "a@" + "0" * 64 + "@", "../x"),
+    "TAUSERVE_REFRESH_S": ("0", "0.001", "-1", "1e3", "10s", ".5", "nan", "100000", "1" * 500),
+    "TAUSERVE_MEMORY_BYTES": ("0", "512MiB"),
+    "TAUSERVE_ON_DEMAND_BYTES": ("0", "-1"),
+    "TAUSERVE_CACHE_BYTES": ("0", "2GiB"),
     "TAUSERVE_MISSING_POLICY": ("mean", "IMPUTE"),
     "TAUSERVE_MAX_BODY_BYTES": ("0", "8MiB", "1e6"),
     "TAUSERVE_MAX_ROWS": ("0", "-5"),
@@ -27,6 +32,9 @@ WRONG = {
     "TAUSERVE_DRAIN_S": ("0", "soon", "1.5"),
     "TAUSERVE_LOG_LEVEL": ("loud", "INFO"),
 }
+
+
+VERSION = "0f" * 32
 
 
 def test_with_nothing_set_the_defaults_hold() -> None:
@@ -58,6 +66,12 @@ def test_every_variable_is_read() -> None:
             "PORT": "9000",
             "TAUSERVE_HOST": "::1",
             "TAUSERVE_PRELOAD": "a, b,a",
+            "TAUSERVE_PIN": f"a, b@{VERSION}",
+            "TAUSERVE_REFRESH_S": "2.5",
+            "TAUSERVE_MEMORY_BYTES": "1000",
+            "TAUSERVE_ON_DEMAND_BYTES": "100",
+            "TAUSERVE_CACHE": "/var/cache/tauserve",
+            "TAUSERVE_CACHE_BYTES": "10000",
             "TAUSERVE_MISSING_POLICY": "reject",
             "TAUSERVE_MAX_BODY_BYTES": "1000",
             "TAUSERVE_MAX_ROWS": "7",
@@ -72,10 +86,21 @@ def test_every_variable_is_read() -> None:
     )
     assert Bucket("prod") == settings.places.artifacts
     assert Execution("step-functions", "run-1", "2025-01-01T00:00:00Z") == settings.execution
-    assert ("::1", 9000, ("a", "b")) == (settings.host, settings.port, settings.preload)
+    assert ("::1", 9000, ("a", "b")) == (settings.host, settings.port, settings.loading.preload)
     assert RequestRules(MissingPolicy.REJECT, 1000, 7) == settings.requests
     assert AdmissionRules(threads=3, max_waiting=5, max_wait_ms=250, timeout_s=9) == settings.admission
     assert (3, "warning") == (settings.drain_s, settings.log_level)
+
+
+def test_the_cache_is_where_a_bucket_s_files_are_not() -> None:
+    """Below TAUSERVE_HOME for a bucket, none for a folder, whose files are on disk already."""
+    bucket, folder = {"ARTIFACTS_BUCKET": "b"}, {"ARTIFACTS_BUCKET": "./b"}
+    home, none = {"TAUSERVE_HOME": "/srv"}, {"TAUSERVE_CACHE": "none"}
+    caches = [
+        Settings.from_environ(environ).loading.cache
+        for environ in (bucket, {**bucket, **home}, {**bucket, **none}, folder, {})
+    ]
+    assert [Path(".tauserve/cache"), Path("/srv/cache"), None, None, None] == caches
 
 
 @pytest.mark.parametrize(
