@@ -67,13 +67,11 @@ class Versions:
         """The version below `prefix` if its manifest and every file it lists are there and right."""
         try:
             listing = self.store.read(prefix + MANIFEST, max_bytes=MAX_MANIFEST_BYTES).data
-            files = Manifest.from_bytes(listing).files
-            for entry in files:
+            for entry in Manifest.from_bytes(listing).files:
                 _check(entry, self.store.fingerprint(prefix + entry.path, max_bytes=entry.size))
         except (ObjectMissingError, ObjectTooLargeError, ArtifactError):
             return None
-        size = sum(entry.size for entry in files)
-        return PublishedVersion(sha256(listing), len(listing), files=len(files), size=size)
+        return PublishedVersion(sha256(listing), len(listing))
 
     def fetch_served(self, prefix: str, entry: PublishedVersion, folder: Path) -> None:
         """Copy the files a server would read into a folder, checked as it does (C3).

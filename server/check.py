@@ -9,8 +9,7 @@ import orjson
 
 from server import exits
 from server.catalog import Catalog, Ref
-from server.mirror import open_mirror
-from server.models import Models
+from server.opening import open_models
 from server.settings import Settings
 
 
@@ -26,7 +25,8 @@ def check(settings: Settings) -> int:
         ServerError, ArtifactError: the index cannot be read.
     """
     started = time.perf_counter()
-    catalog = Models(open_mirror(settings.places.artifacts), preload=settings.preload).load_all()
+    # From the mirror itself: what this machine's disk keeps says nothing of what others will find.
+    catalog = open_models(settings, with_cache=False).load_all()
     summary = {
         "models": [_outcome(catalog, ref) for ref in (*catalog.wanted, *_unknown(catalog))],
         "loaded": len(catalog.served),

@@ -1,8 +1,7 @@
-"""Loads versions and keeps them: the one place that swaps the catalog.
+"""Keeps the models that are served up to date: follows the index, loads what is new beside what serves.
 
-Current versions are loaded at the start, in the background; a bad one is refused with its reason while the
-others serve. Older versions are loaded on first use, once however many ask at the same time. Loading blocks:
-call it off the event loop.
+Whatever goes wrong, what was good goes on serving. Versions that are not current are loaded on first use,
+once however many ask at the same time. Loading blocks: call it off the event loop.
 """
 
 from __future__ import annotations
@@ -10,36 +9,58 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import Future
-from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 
 import structlog
 
+from pyfunc.contract import PublishedVersion
 from pyfunc.errors import ModelError
-from pyfunc.model import HybridCausalModel
-from server.catalog import PASSING, Catalog, Ref, Refusal, Served, refusal_of
-from server.errors import LoadFailedError, NotReadyError, ServerError
-from server.memory import give_back
+from server.cache import DiskCache
+from server.catalog import PASSING, Catalog, Ref, Refusal, Served, refusal_of, without_trace
+from server.errors import (
+    LoadFailedError,
+    MirrorUnavailableError,
+    NotReadyError,
+    ServerError,
+    UnknownModelError,
+)
+from server.index import IndexFollower, IndexState
+from server.memory import Memory
 from server.mirror import Mirror
-from server.versions import load_version, read_index
+from server.residency import Residency
+from server.shelf import Shelf
+from server.versions import VersionLoader
+from server.watch import REFRESH_S, Pace
 
 _LOADERS = 4
 """Versions loaded at once: their reads wait for the network, not for a core."""
-_FIRST_RETRY_S, _LAST_RETRY_S = 0.5, 30.0
+_REFUSED_AGAIN_S = 300.0
+"""Bad bytes stay bad, unless somebody mends them in place: then no restart should be needed."""
 _STOP_S = 5.0
 
 
 class Models:
     """The models of one mirror; safe to call from several threads."""
 
-    def __init__(self, mirror: Mirror, *, preload: tuple[str, ...] = ()) -> None:
-        self._mirror, self._preload = mirror, preload
-        self._catalog: Catalog | None = None
-        self._index_error: Refusal | None = None
-        self._loading: dict[Ref, Future[Served]] = {}
-        self._lock = threading.Lock()
+    def __init__(
+        self,
+        mirror: Mirror,
+        *,
+        residency: Residency | None = None,
+        cache: DiskCache | None = None,
+        memory: Memory | None = None,
+        refresh_s: float = REFRESH_S,
+    ) -> None:
+        self._index = IndexFollower(mirror, cache)
+        self._loader = VersionLoader(mirror, cache, memory or Memory())
+        self._shelf = Shelf(residency or Residency())
+        if cache is not None:
+            cache.spared = self._shelf.needed_digests
+        self._loading: dict[tuple[Ref, str], Future[Served]] = {}
+        self._lock, self._turn = threading.Lock(), threading.Lock()
+        self._pace, self._refused_at = Pace(refresh_s), 0.0
         self._stopped, self._index_tried = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="models", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="models", daemon=True)
         self._log = structlog.get_logger()
 
     # ---- immediate -------------------------------------------------------------------------------------
@@ -52,40 +73,52 @@ class Models:
             NotReadyError: the index is not read yet.
             NoMirrorError, MirrorError, ArtifactError: why it cannot be.
         """
-        if self._catalog is None:
+        if (catalog := self._shelf.catalog) is None:
+            error = self._index.state.error
             # The one object is raised again and again, and would gather a longer trace each time.
-            raise _without_trace(self._index_error) if self._index_error else NotReadyError()
-        return self._catalog
+            raise without_trace(error) if error else NotReadyError()
+        return catalog
 
     def ready(self, reference: str) -> Served | None:
         """The loaded version that `{model_id}` or `{model_id}@{version}` names; None if there is none yet."""
-        return None if self._catalog is None else self._catalog.ready.get(reference)
+        if (catalog := self._shelf.catalog) is None or (entry := catalog.ready.get(reference)) is None:
+            return None
+        entry.last_used = time.monotonic()
+        return entry
 
     @property
     def loaded(self) -> int:
         """How many versions are in memory."""
-        return 0 if self._catalog is None else len(self._catalog.served)
+        catalog = self._shelf.catalog
+        return 0 if catalog is None else len({entry.ref for entry in catalog.ready.values()})
+
+    @property
+    def index_state(self) -> IndexState:
+        """How the index was last read."""
+        return self._index.state
 
     @property
     def status(self) -> str:
-        """`starting` until ready, `degraded` if a version was refused, else `healthy`."""
-        if self._catalog is None or self._catalog.waiting:
+        """`starting` until ready; `degraded` if a version was refused or the index cannot be read now."""
+        if (catalog := self._shelf.catalog) is None or not self._shelf.was_ready:
             return "starting"
-        return "degraded" if self._catalog.refused else "healthy"
+        index = self._index.state
+        return "degraded" if catalog.refused or index.error or index.from_cache else "healthy"
 
     def check_ready(self) -> None:
-        """Return once every wanted version is loaded or refused.
+        """Return once every wanted version was loaded or refused; from then on what is new loads beside.
 
         Raises:
             NotReadyError: some are still loading; else as `catalog`.
         """
-        if waiting := self.catalog.waiting:
-            raise NotReadyError(len(waiting))
+        catalog = self.catalog
+        if not self._shelf.was_ready:
+            raise NotReadyError(len(catalog.waiting))
 
     # ---- loading ---------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Load in the background until nothing is left that may still come."""
+        """Load, and follow the index, in the background."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -98,20 +131,71 @@ class Models:
         self._index_tried.wait(timeout_s)
 
     def load_all(self) -> Catalog:
-        """Read the index if there is none yet, and load every wanted version.
+        """Read the index, and load every wanted version.
 
         Returns:
             The snapshot, with reasons for what was refused.
 
         Raises:
-            NoMirrorError, MirrorError, ArtifactError: the index cannot be read.
+            NoMirrorError, MirrorError, ArtifactError: the index cannot be read, and the disk keeps none.
         """
-        if self._catalog is None:
-            self._catalog = Catalog.of(read_index(self._mirror), self._preload)
-        self._index_tried.set()
+        self.refresh()
+        return self.catalog
+
+    def refresh(self) -> bool:
+        """Look at the index once, load what is new or may have been mended, and swap.
+
+        Returns:
+            Whether trying again soon would be in vain.
+        """
+        with self._turn:
+            index = self._index.look()
+            self._loader.unreachable = isinstance(self._index.state.error, MirrorUnavailableError)
+            if index is not None:
+                self._shelf.move_to(index)
+                self._log.info("index.followed", models=len(index.models))
+            elif self._index.state.error is None:
+                self._shelf.forget_passing_refusals()
+            self._index_tried.set()
+            if (catalog := self._shelf.catalog) is None:
+                return False
+            waited_s = time.monotonic() - self._refused_at
+            self._load_due(catalog, again=index is not None or waited_s > _REFUSED_AGAIN_S)
+            self._shelf.give_back_dropped()
+            return self._index.state.error is None and not self._is_passing_refused()
+
+    def load(self, ref: Ref) -> Served:
+        """The version, loaded if it is not yet; one load however many callers.
+
+        Raises:
+            UnknownModelError: the index lists it no more.
+            ModelRefusedError: its files cannot be served.
+            MirrorUnavailableError, MirrorDeniedError, NotEnoughMemoryError: it cannot be loaded now.
+        """
+        self.catalog.check_not_refused(ref)
+        return self._load(ref)
+
+    def _watch(self) -> None:
+        wait_s = 0.0
+        while not self._stopped.wait(wait_s):
+            settled = False
+            try:
+                settled = self.refresh()
+            except Exception:
+                # A bug in one turn must not end the watch: what is served stays, and the next turn tries.
+                self._log.exception("index.refresh_failed")
+            wait_s = self._pace.next_wait_s(settled=settled)
+
+    def _load_due(self, catalog: Catalog, *, again: bool) -> None:
+        """Load what should be in memory and is not; with `again` also what was refused for good."""
         refs: SimpleQueue[Ref] = SimpleQueue()
-        for ref in self._catalog.wanted:
-            refs.put(ref)
+        for ref in catalog.due:
+            if again or isinstance(catalog.refused.get(ref), (*PASSING, type(None))):
+                refs.put(ref)
+        if again:
+            self._refused_at = time.monotonic()
+        if refs.empty():
+            return
         # Daemons, unlike an executor's threads: a store that does not answer must not hold up the exit.
         loaders = [
             threading.Thread(target=self._load_queued, args=(refs,), daemon=True)
@@ -121,24 +205,41 @@ class Models:
             loader.start()
         for loader in loaders:
             loader.join()
-        return self.catalog
+        self._log.info("models.ready", loaded=self.loaded, refused=len(self.catalog.refused))
 
-    def load(self, ref: Ref) -> Served:
-        """The version, loaded if it is not yet; one load however many callers.
+    def _load_queued(self, refs: SimpleQueue[Ref]) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._load(refs.get_nowait())
+            except Empty:
+                return
+            except ServerError:  # recorded in the catalog and in the log, with its reason
+                continue
 
-        Raises:
-            ModelRefusedError: its files cannot be served.
-            MirrorUnavailableError, MirrorDeniedError: they cannot be read now.
-        """
+    def _is_passing_refused(self) -> bool:
+        """Whether something that should be in memory may be there after the next try."""
+        catalog = self.catalog
+        return any(isinstance(catalog.refused.get(ref), PASSING) for ref in catalog.due)
+
+    def _load(self, ref: Ref) -> Served:
         with self._lock:
-            if (entry := self.catalog.served.get(ref)) is not None:
+            catalog = self.catalog
+            if (entry := catalog.served.get(ref)) is not None:
                 return entry
-            self.catalog.check_not_refused(ref)
-            pending = self._loading.get(ref)
+            if (published := catalog.find(ref)) is None:
+                raise UnknownModelError(str(ref))
+            key = (ref, published.manifest_sha256)
+            pending = self._loading.get(key)
             if first := pending is None:
-                pending = self._loading[ref] = Future()
+                pending = self._loading[key] = Future()
         if first:
-            self._load(ref, pending)
+            outcome = self._shelf.record(ref, published, self._attempt(ref, published))
+            with self._lock:
+                del self._loading[key]
+            if isinstance(outcome, Served):
+                pending.set_result(outcome)
+            else:
+                pending.set_exception(outcome)
         try:
             return pending.result()
         except PASSING:
@@ -146,69 +247,16 @@ class Models:
         except (ModelError, ServerError) as exc:
             raise refusal_of(ref, exc) from exc
 
-    def _run(self) -> None:
-        delay_s = _FIRST_RETRY_S
-        while not self._is_settled():
-            if self._stopped.wait(delay_s):
-                return
-            delay_s = min(2 * delay_s, _LAST_RETRY_S)
-
-    def _is_settled(self) -> bool:
-        """Try everything once; whether trying again would be in vain."""
-        try:
-            catalog = self.load_all()
-        except (ModelError, ServerError) as exc:
-            if str(exc) != str(self._index_error):
-                self._log.warning("index.refused", code=exc.code, reason=str(exc), mirror=self._mirror.name)
-            self._index_error = _without_trace(exc)
-            self._index_tried.set()
-            return False
-        refused = [catalog.refused[ref] for ref in catalog.wanted if ref in catalog.refused]
-        if any(isinstance(error, PASSING) for error in refused):
-            return False
-        self._log.info("models.ready", loaded=len(catalog.served), refused=len(catalog.refused))
-        return True
-
-    def _load_queued(self, refs: SimpleQueue[Ref]) -> None:
-        while not self._stopped.is_set():
-            try:
-                self.load(refs.get_nowait())
-            except Empty:
-                return
-            except ServerError:  # recorded in the catalog and in the log, with its reason
-                continue
-
-    def _load(self, ref: Ref, pending: Future[Served]) -> None:
+    def _attempt(self, ref: Ref, published: PublishedVersion) -> Served | Refusal:
         started = time.perf_counter()
-        outcome = self._attempt(ref)
-        give_back()
-        with self._lock:
-            if isinstance(outcome, HybridCausalModel):
-                entry = Served(ref, outcome, datetime.now(UTC).isoformat(timespec="milliseconds"))
-                self._catalog = self.catalog.with_served(entry)
-            else:
-                self._catalog = self.catalog.with_refused(ref, outcome)
-            del self._loading[ref]
-        if isinstance(outcome, HybridCausalModel):
-            self._log.info("model.loaded", ref=str(ref), load_s=round(time.perf_counter() - started, 4))
-            pending.set_result(entry)
-        else:
-            self._log.error("model.refused", ref=str(ref), code=outcome.code, reason=str(outcome))
-            pending.set_exception(outcome)
-
-    def _attempt(self, ref: Ref) -> HybridCausalModel | Refusal:
-        published = self.catalog.published(ref)
         try:
-            return load_version(self._mirror, ref.model_id, ref.version, published)
+            loaded = self._loader.load(ref, published, self._shelf.make_room)
         except (ModelError, ServerError) as exc:
-            return _without_trace(exc)
+            self._log.error("model.refused", ref=str(ref), code=exc.code, reason=str(exc))
+            return without_trace(exc)
         except Exception as exc:
             # A model nobody could foresee is refused like any other; it must not keep the rest from serving.
             self._log.exception("model.load_failed", ref=str(ref))
             return LoadFailedError(str(ref), found=type(exc).__name__)
-
-
-def _without_trace(error: Refusal) -> Refusal:
-    """The error alone: its trace holds on to the files' bytes, and the catalog keeps errors for long."""
-    error.__traceback__ = error.__cause__ = error.__context__ = None
-    return error
+        self._log.info("model.loaded", ref=str(ref), load_s=round(time.perf_counter() - started, 4))
+        return loaded

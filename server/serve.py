@@ -12,8 +12,8 @@ import structlog
 
 from server import exits
 from server.errors import AddressError
-from server.mirror import open_mirror
 from server.models import Models
+from server.opening import open_models
 from server.settings import Settings
 
 INDEX_WAIT_S = 2.0
@@ -36,7 +36,7 @@ def serve(settings: Settings) -> int:
         signal.signal(number, _exit)
     log, execution = structlog.get_logger(), settings.execution
     listener = bind(settings.host, settings.port)
-    models = Models(open_mirror(settings.places.artifacts), preload=settings.preload)
+    models = open_models(settings)
     log.info(
         "server.starting",
         host=settings.host,

@@ -93,11 +93,39 @@ class MirrorFolder:
         stamp = _stamp(self.folder(model_id, model.current) / MANIFEST)
         self.models[model_id] = replace(model, versions={**model.versions, model.current: stamp})
 
+    def set_current(self, model_id: str, version: str) -> None:
+        """Let another of its published versions answer for the model."""
+        self.models[model_id] = replace(self.models[model_id], current=version)
+
+    def withdraw(self, model_id: str, version: str) -> None:
+        """Retire the row that made a version: the version goes, and the model with its last one."""
+        self.rows = [
+            replace(row, status="retired", version=None)
+            if (row.model_id, row.version) == (model_id, version)
+            else row
+            for row in self.rows
+        ]
+        model = self.models.pop(model_id)
+        left = {name: entry for name, entry in model.versions.items() if name != version}
+        if left:
+            current = model.current if model.current in left else list(left)[-1]
+            self.models[model_id] = PublishedModel(current, left)
+
+    def index_bytes(self) -> bytes:
+        """The index of what was published."""
+        return Index(self.models, tuple(self.rows)).to_bytes()
+
     def write_index(self) -> None:
-        """Write the index."""
+        """Write the index whole, or not at all, as a sync does."""
+        self.put_index(self.index_bytes())
+
+    def put_index(self, data: bytes) -> None:
+        """Put these bytes where the index is."""
         path = self.root / INDEX_KEY
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(Index(self.models, tuple(self.rows)).to_bytes())
+        partial = path.with_suffix(".partial")
+        partial.write_bytes(data)
+        partial.replace(path)
 
     def files(self) -> Iterable[tuple[str, bytes]]:
         """Every key and its bytes, to copy the mirror into a bucket."""

@@ -44,7 +44,18 @@ class ModelRow(BaseModel):
     created_at: str
     version: str | None
     loaded: bool
+    current: bool = Field(description="whether the index says that this version answers for the model")
+    answered_by: str | None = Field(description="the version that does answer for the model now")
     reason: Reason | None = None
+
+
+class IndexFreshness(BaseModel):
+    """How the mirror's index was last read."""
+
+    read_at: str | None
+    checked_at: str | None
+    from_cache: bool
+    error: Reason | None
 
 
 class ModelList(BaseModel):
@@ -52,6 +63,7 @@ class ModelList(BaseModel):
 
     models: list[ModelRow]
     count: int
+    index: IndexFreshness
 
 
 class Feature(BaseModel):
@@ -88,6 +100,7 @@ class ModelInfo(BaseModel):
     loaded_at: str
     status: str
     version: str
+    current_version: str | None
     source: dict[str, Any]
     certificate: Certificate | None
 

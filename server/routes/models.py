@@ -10,7 +10,9 @@ from fastapi import APIRouter, Request, Response
 from pyfunc.contract import MODEL_TYPE, PublishedVersion, RowState
 from pyfunc.features import FeatureSchema
 from pyfunc.model import HybridCausalModel
-from server.catalog import READY, Catalog, RowView, Served
+from server.catalog import Catalog, Served
+from server.index import IndexState
+from server.listing import READY, RowView, row_views
 from server.middleware import context_of
 from server.models import Models
 from server.routes.documents import ERRORS, ModelInfo, ModelList
@@ -24,8 +26,8 @@ def router(models: Models) -> APIRouter:
     @routes.get("/models", responses={200: {"model": ModelList}, 503: ERRORS[503]})
     async def list_models() -> Response:
         """Every registry row, as the last sync saw it; `ready` only where its version is served."""
-        rows = [_row(view) for view in models.catalog.rows()]
-        return json_response({"models": rows, "count": len(rows)})
+        rows = [_row(view) for view in row_views(models.catalog)]
+        return json_response({"models": rows, "count": len(rows), "index": _index(models.index_state)})
 
     @routes.get(
         "/models/{model_id}/info",
@@ -50,10 +52,10 @@ async def serve(models: Models, reference: str, request: Request) -> Served:
         ModelRefusedError, MirrorError: it cannot be loaded.
         NotReadyError, NoMirrorError: there is no index yet.
     """
-    catalog = models.catalog
-    ref = catalog.resolve(reference)
+    # A version that answers in another's place is found by this name alone.
+    entry = models.ready(reference)
+    ref = models.catalog.resolve(reference) if entry is None else entry.ref
     context_of(request.scope).facts.update(model_id=ref.model_id, version=ref.version)
-    entry = catalog.served.get(ref)
     return await run_sync(models.load, ref) if entry is None else entry
 
 
@@ -67,14 +69,28 @@ def _row(view: RowView) -> dict[str, object]:
         "created_at": row.created_at,
         "version": row.version,
         "loaded": view.loaded,
+        "current": view.current,
+        "answered_by": view.answered_by,
     }
     if view.reason is not None:
         answer["reason"] = {"code": view.reason.code, "message": view.reason.message}
     return answer
 
 
+def _index(state: IndexState) -> dict[str, object]:
+    """How fresh all this is, and why it is not fresher."""
+    error = state.error
+    return {
+        "read_at": state.read_at,
+        "checked_at": state.checked_at,
+        "from_cache": state.from_cache,
+        "error": None if error is None else {"code": error.code, "message": str(error)},
+    }
+
+
 def _info(entry: Served, catalog: Catalog) -> dict[str, object]:
     model, ref = entry.model, entry.ref
+    published = catalog.index.models.get(ref.model_id)
     return {
         "model_id": ref.model_id,
         "type": MODEL_TYPE,
@@ -90,8 +106,9 @@ def _info(entry: Served, catalog: Catalog) -> dict[str, object]:
         "loaded_at": entry.loaded_at,
         "status": READY,
         "version": ref.version,
+        "current_version": None if published is None else published.current,
         "source": _source(model, catalog.source_row(ref)),
-        "certificate": _certificate(catalog.published(ref)),
+        "certificate": _certificate(entry.published),
     }
 
 

@@ -20,8 +20,11 @@ from functools import lru_cache
 import numpy as np
 
 from pyfunc.places import Bucket, Folder, Places
+from server.catalog import Ref
+from server.index import IndexFollower
+from server.memory import Memory
 from server.mirror import Mirror, open_mirror
-from server.versions import load_version, read_index
+from server.versions import VersionLoader
 from tests.bundles import Expected, expected
 from tests.end_to_end.deployment import MODELS
 
@@ -33,9 +36,13 @@ def _mirror(place: Bucket | Folder) -> Mirror:
 
 def _observe(model_id: str, answers: dict[str, Expected]) -> str:
     mirror = _mirror(Places.from_environ(os.environ).artifacts)
-    published = read_index(mirror).models[model_id]
-    version = published.current
-    model = load_version(mirror, model_id, version, published.versions[version])
+    index = IndexFollower(mirror)
+    if (found_index := index.look()) is None:
+        raise RuntimeError(str(index.state.error))
+    published = found_index.models[model_id]
+    ref = Ref(model_id, published.current)
+    loader = VersionLoader(mirror, None, Memory())
+    model = loader.load(ref, published.versions[ref.version], lambda: False).model
     for name, want in answers.items():
         found = model.predict(want.rows).effects
         size = np.maximum(np.abs(want.effects), np.median(np.abs(want.effects)))

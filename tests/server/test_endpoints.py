@@ -34,6 +34,7 @@ ENDPOINTS = {
 }
 INFO_KEYS = [
     "certificate",
+    "current_version",
     "effect_names",
     "feature_columns",
     "features",
@@ -69,14 +70,16 @@ def test_health_live_and_ready(server: Running) -> None:
 def test_models_lists_every_row(server: Running) -> None:
     """Rows that are served say `ready`; a row the sync refused says `quarantined` and why."""
     answer = server.client.get("/models").json()
-    assert ["count", "models"] == sorted(answer)
+    assert ["count", "index", "models"] == sorted(answer)
     rows = {row["model_id"]: row for row in answer["models"]}
     assert {*SAMPLES, "two", "bad", "gone"} == set(rows)
     assert len(answer["models"]) == answer["count"] == len(SAMPLES) + 4
     forest = rows[FOREST]
-    keys = ["created_at", "loaded", "model_id", "model_name", "model_version", "status", "version"]
+    keys = ["answered_by", "created_at", "current", "loaded", "model_id", "model_name", "model_version"]
+    keys += ["status", "version"]
     assert keys == sorted(forest)
-    assert ("ready", True) == (forest["status"], forest["loaded"])
+    assert ("ready", True, True) == (forest["status"], forest["loaded"], forest["current"])
+    assert forest["version"] == forest["answered_by"]
     bad = rows["bad"]
     assert [*keys, "reason"] == sorted(bad, key=[*keys, "reason"].index)
     assert ("quarantined", False, None) == (bad["status"], bad["loaded"], bad["version"])
