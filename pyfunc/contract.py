@@ -233,7 +233,8 @@ class PublishedVersion:
     """A version readers may load: its manifest's digest and size, and its certificate if it has one.
 
     `certificate` is the certificate's digest, which names its file; `certificate_status` is `verified` or
-    `unverified`; `certified_with` a digest over the libraries and the code that certified.
+    `unverified`; `certified_with` a digest over the libraries and the code that certified. `files` and `size`
+    count what the manifest lists, in all, in bytes; an index of an earlier release does not say.
     """
 
     manifest_sha256: str
@@ -241,6 +242,8 @@ class PublishedVersion:
     certificate: str | None = None
     certificate_status: str | None = None
     certified_with: str | None = None
+    files: int | None = None
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +303,7 @@ def _published(raw: Mapping[str, object]) -> PublishedVersion:
         None if certificate is None else digest_field(certificate),
         None if status is None else text_field(status),
         None if libraries is None else digest_field(libraries),
+        *(None if raw.get(name) is None else count_field(raw[name]) for name in ("files", "size")),
     )
 
 

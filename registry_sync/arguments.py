@@ -1,4 +1,4 @@
-"""What may be asked on the command line; one that cannot be read ends with 78, as every wrong setting."""
+"""What may be asked on the command line; one that cannot be read is an error as every wrong setting is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from registry_sync import exits
+from registry_sync.errors import ConfigurationError
 from registry_sync.rows import READY
 
 
@@ -15,14 +15,15 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the arguments, by default the process's; `command` says which command is meant.
 
     Raises:
-        SystemExit: they ask for help, or cannot be read.
+        ConfigurationError: they cannot be read.
+        SystemExit: they ask for help.
     """
     return _parser().parse_args(argv)
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(exits.CONFIGURATION, f"{self.prog}: {message}; see {self.prog} --help\n")
+        raise ConfigurationError(f"{message}; see {self.prog} --help")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,6 +44,9 @@ def _parser() -> argparse.ArgumentParser:
         default=0,
         metavar="N",
         help="withdraw up to N models where the run would refuse to withdraw so many",
+    )
+    parser.add_argument(
+        "--verify", action="store_true", help="look at every stored file's size, however many there are"
     )
     parser.add_argument(
         "--tolerate-quarantine", action="store_true", help="exit 0 although rows are quarantined"

@@ -40,12 +40,17 @@ if TYPE_CHECKING:
     from botocore.hooks import BaseEventHooks
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_stepfunctions import SFNClient
 
 _CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": 5},
     connect_timeout=5.0,
     read_timeout=15.0,
     user_agent_extra="tauserve",
+)
+# Each attempt is short and the only one: who calls knows how long to go on.
+_CALLBACK_CONFIG = _CONFIG.merge(
+    Config(retries={"mode": "standard", "total_max_attempts": 1}, connect_timeout=3.0, read_timeout=5.0)
 )
 _CREDENTIALS = (
     NoCredentialsError,
@@ -154,6 +159,12 @@ def _failure(parsed: dict[str, Any]) -> str:
     code = str(parsed.get("Error", {}).get("Code", ""))
     status = parsed.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return code or str(status) if code in _TRANSIENT or status >= _SERVER_FAULT else ""
+
+
+def stepfunctions_client() -> SFNClient:
+    """A client of the configured region, credentials and endpoint, that makes every call once."""
+    with _configuration():
+        return boto3.client("stepfunctions", config=_CALLBACK_CONFIG)
 
 
 def error_code(exc: ClientError) -> str:

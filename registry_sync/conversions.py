@@ -68,7 +68,12 @@ def carry_out(
     Raises:
         SyncError, OSError: the run cannot go on.
     """
-    versions = {name: dict(model.versions) for name, model in plan.index.models.items()}
+    versions = {
+        name: {
+            version: entry for version, entry in model.versions.items() if (name, version) not in plan.damaged
+        }
+        for name, model in plan.index.models.items()
+    }
     done = CarriedOut({}, {})
 
     def work(job: Job) -> Outcome | UnavailableError:

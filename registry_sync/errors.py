@@ -56,6 +56,14 @@ class RetryBudgetError(UnavailableError):
         )
 
 
+class TokenLostError(SyncError):
+    """No state waits for the task token: it timed out, was stopped or answered, or there never was one."""
+
+    def __init__(self, call: str, code: str) -> None:
+        self.call, self.code = call, code
+        super().__init__(f"{call}: {code}; expected a state that waits for TASK_TOKEN, found none")
+
+
 class DiskError(SyncError):
     """The disk is full, read-only or broken, or the process is out of file descriptors."""
 
@@ -88,6 +96,18 @@ class EmptyRegistryError(SyncError):
             f"{registry}: expected rows, since the mirror serves {served} model(s), found none; nothing was "
             "changed. Check that this is the right registry; to withdraw a model set its row's status to "
             f"'retired', and if the registry is meant to be empty, run with --allow-withdraw {served}"
+        )
+
+
+class DamagedIndexError(SyncError):
+    """The index cannot be read, so nobody knows what is served."""
+
+    def __init__(self, store: str, key: str, why: str) -> None:
+        self.store, self.key = store, key
+        super().__init__(
+            f"{store}/{key}: {why}; nothing was changed, and servers keep what they have loaded. Restore its "
+            "last good version; if there is none, remove it: the next sync makes one of the registry's rows, "
+            "without the versions whose rows are gone"
         )
 
 

@@ -12,6 +12,7 @@ from pyfunc.exit_codes import BUG, CONFIGURATION, DATA, DISK, OK, PERMISSION, ST
 from registry_sync.errors import (
     ConfigurationError,
     ConflictError,
+    DamagedIndexError,
     DiskError,
     EmptyRegistryError,
     InvalidKeyError,
@@ -24,6 +25,7 @@ from registry_sync.errors import (
 __all__ = ["BUG", "CONFIGURATION", "DATA", "DISK", "OK", "PERMISSION", "STOPPED", "TRANSIENT", "exit_code"]
 
 _CODES: dict[type[BaseException], int] = {
+    DamagedIndexError: DATA,
     EmptyRegistryError: DATA,
     MassWithdrawalError: DATA,
     RowExistsError: DATA,

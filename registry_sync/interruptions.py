@@ -35,6 +35,12 @@ def heed_signals() -> None:
     signal.signal(signal.SIGALRM, _overdue)
 
 
+def ignore_signals() -> None:
+    """From now on neither of them does anything: the outcome is known, and all that is left is to tell it."""
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, signal.SIG_IGN)
+
+
 @contextmanager
 def alarm(deadline: Deadline) -> Iterator[None]:
     """What waits for something that never comes is woken when the deadline has come.

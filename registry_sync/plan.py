@@ -12,6 +12,7 @@ the next index of it. The rules:
   only when the bundle or the converter changed.
 - A version whose certificate is due is compared with the trainer's libraries; where certificates are
   required, a version that is not verified is withdrawn.
+- A published version that is not whole is made again from its bundle; where there is none, its row says so.
 - Equal inputs give an equal index, byte for byte (C9).
 """
 
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -33,10 +34,12 @@ from pyfunc.contract import (
     sha256,
     version_name,
 )
+from registry_sync.audit import VersionKey
 from registry_sync.rows import READY, RETIRED, RegistryRow, RowFault, RowKey, state_key
 from registry_sync.store import ObjectStat
 
 ABSENT = "absent"
+DAMAGED = "version_damaged"
 UNPROVEN = "certificate_required"
 EXPIRED = "expired"
 
@@ -119,15 +122,19 @@ class Action:
     bundle: ObjectStat | None = None
 
 
+_NONE: Mapping[VersionKey, str] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class SyncPlan:
-    """Every row's action by key, and the index they start from."""
+    """Every row's action by key, the index they start from, and which of its versions are not whole."""
 
     index: Index
     actions: tuple[Action, ...]
+    damaged: Mapping[VersionKey, str] = field(default_factory=dict)
 
 
-def plan_sync(
+def plan_sync(  # noqa: PLR0913 - one for each thing that is known
     rows: Iterable[RegistryRow | RowFault],
     bundles: Mapping[str, ObjectStat],
     index: Index,
@@ -137,6 +144,7 @@ def plan_sync(
     proof: Proof | None = None,
     prune: bool = False,
     model_id: str | None = None,
+    damaged: Mapping[VersionKey, str] = _NONE,
 ) -> SyncPlan:
     """Decide what to do with every row.
 
@@ -149,6 +157,7 @@ def plan_sync(
         proof: how versions are proven; None asks for no certificates.
         prune: withdraw published versions whose row is absent.
         model_id: the one model in question; other models' rows stay as they are.
+        damaged: versions of the index that are not whole, and what is wrong with each.
     """
     found = {row.key: row for row in rows}
     prior = {state_key(state): state for state in index.rows if model_id in (None, state.model_id)}
@@ -171,8 +180,10 @@ def plan_sync(
         else:
             served = index.models.get(row.model_id)
             published = served.versions if served else {}
-            actions.append(_ready(row, before, bundles.get(row.bundle_key), published, code, proof))
-    return SyncPlan(index, tuple(_withheld(action, index, code, proof) for action in actions))
+            bundle = bundles.get(row.bundle_key)
+            actions.append(_ready(row, before, bundle, published, code, proof, damaged))
+    told = (_told(action, damaged) for action in actions)
+    return SyncPlan(index, tuple(_withheld(action, index, code, proof) for action in told), damaged)
 
 
 def _doubled(rows: Iterable[RegistryRow | RowFault]) -> frozenset[RowKey]:
@@ -230,6 +241,7 @@ def _ready(
     published: Mapping[str, PublishedVersion],
     code: Code,
     proof: Proof | None,
+    damaged: Mapping[VersionKey, str],
 ) -> Action:
     state = _state(row, before)
     stamp = state.bundle
@@ -246,8 +258,9 @@ def _ready(
         reason, refused = before.reason, before.refused
     if reason is not None:
         return _quarantine(row, before, reason, refused)
-    if version not in published:
-        return Action(Kind.CONVERT, row.key, "names or code changed", state, row, bundle)
+    damage = damaged.get((row.model_id, version))
+    if version not in published or damage is not None:
+        return Action(Kind.CONVERT, row.key, damage or "names or code changed", state, row, bundle)
     state = replace(state, version=version)
     if proof is not None and proof.is_due(published[version]):
         return Action(Kind.CERTIFY, row.key, "published, its certificate is due", state, row, bundle)
@@ -262,6 +275,15 @@ def _without_bundle(
     return _quarantine(
         row, before, Reason("bundle_missing", f"{row.bundle_key}: expected the bundle, found none")
     )
+
+
+def _told(action: Action, damaged: Mapping[VersionKey, str]) -> Action:
+    """The action, or that its row's version is damaged and cannot be made again."""
+    state = action.state
+    why = damaged.get((state.model_id, state.version or "")) if state else None
+    if state is None or why is None or action.kind not in (Kind.KEEP, Kind.LIST, Kind.ABSENT):
+        return action
+    return Action(Kind.QUARANTINE, action.key, why, replace(state, reason=Reason(DAMAGED, why)))
 
 
 def _withheld(action: Action, index: Index, code: Code, proof: Proof | None) -> Action:

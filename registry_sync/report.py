@@ -68,6 +68,15 @@ def failure_report(error: Exception, *, exit_code: int) -> Document:
     }
 
 
+def stop_report(message: str, *, exit_code: int) -> Document:
+    """The report of a run that was told to stop."""
+    return {
+        "outcome": "stopped",
+        "exit_code": exit_code,
+        "error": {"type": "Stopped", "message": message},
+    }
+
+
 def to_json(document: Mapping[str, Any]) -> str:
     """Indented JSON with a final newline."""
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

@@ -18,6 +18,9 @@ MOST_WORKERS = 256
 DEADLINE = "TAUSERVE_SYNC_DEADLINE_S"
 DEADLINE_S = 3600
 MOST_DEADLINE_S = 7 * 86400
+HEARTBEAT = "TAUSERVE_HEARTBEAT_S"
+HEARTBEAT_S = 30
+MOST_HEARTBEAT_S = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,15 @@ def deadline_s(environ: Mapping[str, str]) -> int:
         ConfigurationError: not a whole number from 1 to `MOST_DEADLINE_S`.
     """
     return _whole(environ, DEADLINE, MOST_DEADLINE_S) or DEADLINE_S
+
+
+def heartbeat_s(environ: Mapping[str, str]) -> int:
+    """Seconds between two heartbeats while a state of Step Functions waits (`TAUSERVE_HEARTBEAT_S`).
+
+    Raises:
+        ConfigurationError: not a whole number from 1 to `MOST_HEARTBEAT_S`.
+    """
+    return _whole(environ, HEARTBEAT, MOST_HEARTBEAT_S) or HEARTBEAT_S
 
 
 def _whole(environ: Mapping[str, str], name: str, most: int) -> int | None:

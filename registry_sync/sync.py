@@ -16,10 +16,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from pyfunc.contract import INDEX_KEY, MAX_INDEX_BYTES, Index
+from pyfunc.errors import MalformedArtifactError
+from registry_sync.audit import MOST_VERSIONS, VersionKey, damaged_versions
 from registry_sync.conversions import Memory, carry_out
 from registry_sync.errors import (
     ConfigurationError,
     ConflictError,
+    DamagedIndexError,
     EmptyRegistryError,
     IndexContendedError,
     MassWithdrawalError,
@@ -70,12 +73,14 @@ class Sides:
 class Scope:
     """What the caller asked for: one model only, absent rows withdrawn, so many models withdrawn at most.
 
-    `allow_withdraw` counts only where a run would withdraw suspiciously many.
+    `allow_withdraw` counts only where a run would withdraw suspiciously many; `verify` has every version's
+    files looked at however many there are.
     """
 
     model_id: str | None = None
     prune: bool = False
     allow_withdraw: int = 0
+    verify: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +103,12 @@ def take_stock(sides: Sides, scope: Scope) -> tuple[StoredObject | None, SyncPla
     Raises:
         EmptyRegistryError: no row at all, while the index serves models.
         ConfigurationError: nobody knows the one model that was asked for.
-        ArtifactError: the index is damaged or of a newer format.
+        DamagedIndexError: the index cannot be read.
+        UnknownFormatError: it is of a newer format.
         SyncError: a side could not be read.
     """
     stored = _read_index(sides.store)
-    index = Index() if stored is None else Index.from_bytes(stored.data)
+    index = Index() if stored is None else _parsed(sides.store, stored)
     now = sides.now()
     rows = [sides.read_row(item, now) for item in sides.source.scan(scope.model_id)]
     if not rows:
@@ -116,6 +122,7 @@ def take_stock(sides: Sides, scope: Scope) -> tuple[StoredObject | None, SyncPla
         proof=sides.publisher.proof,
         prune=scope.prune,
         model_id=scope.model_id,
+        damaged=_damaged(sides.store, index, scope),
     )
     return stored, plan
 
@@ -127,7 +134,7 @@ def run_sync(sides: Sides, scope: Scope, progress: Progress) -> SyncResult:
         DeadlineError: the deadline came before the index could be written.
         IndexContendedError: other syncs came first every time, or rows were edited every time.
         MassWithdrawalError: more of what is served would go than may go unasked.
-        SyncError, ArtifactError: as `take_stock` and `Publisher.publish`.
+        SyncError, UnknownFormatError: as `take_stock` and `Publisher.publish`.
     """
     memory = Memory()
     for attempt in range(INDEX_ATTEMPTS):
@@ -202,6 +209,23 @@ def _read_index(store: ArtifactStore) -> StoredObject | None:
         return store.read(INDEX_KEY, max_bytes=MAX_INDEX_BYTES)
     except ObjectMissingError:
         return None
+
+
+def _parsed(store: ArtifactStore, stored: StoredObject) -> Index:
+    try:
+        return Index.from_bytes(stored.data)
+    except MalformedArtifactError as exc:
+        raise DamagedIndexError(store.name, INDEX_KEY, str(exc)) from exc
+
+
+def _damaged(store: ArtifactStore, index: Index, scope: Scope) -> Mapping[VersionKey, str]:
+    """The versions in scope that are not whole: one listing, or none where it would be a long one."""
+    in_scope = {name: model for name, model in index.models.items() if scope.model_id in (None, name)}
+    versions = sum(len(model.versions) for model in in_scope.values())
+    if versions == 0 or (versions > MOST_VERSIONS and not scope.verify):
+        return {}
+    prefix = "mlflow/" if scope.model_id is None else f"mlflow/{scope.model_id}/"
+    return damaged_versions(Index(in_scope), store.list(prefix))
 
 
 def _check_empty(name: str, index: Index, scope: Scope) -> None:

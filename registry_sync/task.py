@@ -17,7 +17,7 @@ from registry_sync.arguments import parse
 from registry_sync.connect import open_source, open_store
 from registry_sync.convert import installed_code
 from registry_sync.errors import DeadlineError
-from registry_sync.interruptions import Overdue, Stop, alarm, heed_signals
+from registry_sync.interruptions import Overdue, Stop, alarm, heed_signals, ignore_signals
 from registry_sync.limits import Deadline, Limits
 from registry_sync.plan import Kind
 from registry_sync.progress import Progress, choose_progress
@@ -29,11 +29,13 @@ from registry_sync.report import (
     plan_report,
     plan_table,
     quarantines,
+    stop_report,
     sync_report,
     to_json,
 )
 from registry_sync.settings import Execution, deadline_s, is_certificate_required, statuses
 from registry_sync.settle import settle
+from registry_sync.step_functions import Ending, answer
 from registry_sync.sync import Scope, Sides, check_withdrawals, run_sync, take_stock
 from registry_sync.workshop import Workshop, open_workshop
 
@@ -43,15 +45,22 @@ def main(
     *,
     workshop_of: Callable[[Mapping[str, str]], AbstractContextManager[Workshop]] = open_workshop,
 ) -> int:
-    """Run the command and return its exit code.
+    """Run the command, answer the state that waits for it, if one does, and return the exit code.
 
     Args:
         argv: the arguments, by default the process's.
         workshop_of: opens what converts bundles and proves them, as the environment says.
     """
-    arguments = parse(argv)
     heed_signals()
+    return answer(os.environ, lambda: _run(argv, workshop_of), _fail)
+
+
+def _run(
+    argv: Sequence[str] | None, workshop_of: Callable[[Mapping[str, str]], AbstractContextManager[Workshop]]
+) -> Ending:
+    arguments, limits = argparse.Namespace(report=None), Limits()
     try:
+        arguments = parse(argv)
         limits = Limits(Deadline(deadline_s(os.environ)))
         with alarm(limits.deadline):
             if arguments.command == "register":
@@ -59,17 +68,20 @@ def main(
             with workshop_of(os.environ) as workshop:
                 return _sync(arguments, os.environ, workshop, limits)
     except Overdue:
-        return _fail(arguments, DeadlineError(limits.deadline.seconds))
+        return _fail(DeadlineError(limits.deadline.seconds), arguments)
     except Exception as error:
-        return _fail(arguments, error)
+        return _fail(error, arguments)
     except Stop as stop:
-        sys.stderr.write(f"registry_sync: stopped by {stop}; what is served is whole, run it again\n")
-        return exits.STOPPED
+        message = f"stopped by {stop}; what is served is whole, run it again"
+        sys.stderr.write(f"registry_sync: {message}\n")
+        return Ending(exits.STOPPED, stop_report(message, exit_code=exits.STOPPED))
+    finally:
+        ignore_signals()
 
 
 def _sync(
     arguments: argparse.Namespace, environ: Mapping[str, str], workshop: Workshop, limits: Limits
-) -> int:
+) -> Ending:
     execution, progress = Execution.from_environ(environ), choose_progress()
     places = Places.from_environ(environ)
     required = is_certificate_required(environ)
@@ -90,7 +102,7 @@ def _sync(
         statuses=statuses(environ),
         deadline=limits.deadline,
     )
-    scope = Scope(arguments.model_id, arguments.prune, arguments.allow_withdraw)
+    scope = Scope(arguments.model_id, arguments.prune, arguments.allow_withdraw, arguments.verify)
     progress.event("sync.started", registry=sides.source.name, store=sides.store.name, **execution.document())
     if arguments.dry_run:
         return _dry_run(arguments, sides, scope, execution)
@@ -99,20 +111,20 @@ def _sync(
     report = sync_report(result, execution, exit_code=code)
     _deliver(arguments, report)
     _tell_end(progress, report)
-    return code
+    return Ending(code, report)
 
 
-def _dry_run(arguments: argparse.Namespace, sides: Sides, scope: Scope, execution: Execution) -> int:
+def _dry_run(arguments: argparse.Namespace, sides: Sides, scope: Scope, execution: Execution) -> Ending:
     _, plan = take_stock(sides, scope)
     code = _code(sum(action.kind is Kind.QUARANTINE for action in plan.actions), arguments)
     report = plan_report(plan, execution, exit_code=code)
     sys.stdout.write(to_json(report) if arguments.format == "json" else plan_table(plan))
     check_withdrawals(plan.index, settle(plan, {}), scope)
     _write_report(arguments.report, report)
-    return code
+    return Ending(code, report)
 
 
-def _register(arguments: argparse.Namespace) -> int:
+def _register(arguments: argparse.Namespace) -> Ending:
     row = register(
         arguments.bundle,
         arguments.model_id,
@@ -124,8 +136,9 @@ def _register(arguments: argparse.Namespace) -> int:
         treatment_names=arguments.treatment_name,
         outcome_names=arguments.outcome_name,
     )
-    sys.stdout.write(to_json({"registered": row.item()}))
-    return exits.OK
+    report = {"registered": row.item()}
+    sys.stdout.write(to_json(report))
+    return Ending(exits.OK, report)
 
 
 def _code(quarantined: int, arguments: argparse.Namespace) -> int:
@@ -150,13 +163,14 @@ def _tell_end(progress: Progress, report: Document) -> None:
     progress.event("sync.done", exit_code=report["exit_code"], **report["counts"])
 
 
-def _fail(arguments: argparse.Namespace, error: Exception) -> int:
+def _fail(error: Exception, arguments: argparse.Namespace | None = None) -> Ending:
     code = exits.exit_code(error)
     if code == exits.BUG:
         traceback.print_exception(error)
     sys.stderr.write(f"registry_sync: {error}\n")
+    report = failure_report(error, exit_code=code)
     try:
-        _write_report(getattr(arguments, "report", None), failure_report(error, exit_code=code))
+        _write_report(getattr(arguments, "report", None), report)
     except OSError as exc:
         sys.stderr.write(f"registry_sync: --report: {exc}\n")
-    return code
+    return Ending(code, report)

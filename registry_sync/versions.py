@@ -67,11 +67,13 @@ class Versions:
         """The version below `prefix` if its manifest and every file it lists are there and right."""
         try:
             listing = self.store.read(prefix + MANIFEST, max_bytes=MAX_MANIFEST_BYTES).data
-            for entry in Manifest.from_bytes(listing).files:
+            files = Manifest.from_bytes(listing).files
+            for entry in files:
                 _check(entry, self.store.fingerprint(prefix + entry.path, max_bytes=entry.size))
         except (ObjectMissingError, ObjectTooLargeError, ArtifactError):
             return None
-        return PublishedVersion(sha256(listing), len(listing))
+        size = sum(entry.size for entry in files)
+        return PublishedVersion(sha256(listing), len(listing), files=len(files), size=size)
 
     def fetch_served(self, prefix: str, entry: PublishedVersion, folder: Path) -> None:
         """Copy the files a server would read into a folder, checked as it does (C3).

@@ -26,6 +26,7 @@ ANONYMOUS = "TAUSERVE_ALLOW_ANONYMOUS"
 _ELSEWHERE = (
     "TAUSERVE_HOME",  # read by pyfunc.places
     # The sync's; one environment may serve both.
+    "TAUSERVE_HEARTBEAT_S",
     "TAUSERVE_REQUIRE_CERTIFICATE",
     "TAUSERVE_STATUSES",
     "TAUSERVE_SYNC_DEADLINE_S",

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from pyfunc.contract import INDEX_KEY, Manifest
-from pyfunc.errors import MalformedArtifactError, UnknownFormatError
+from pyfunc.errors import UnknownFormatError
 from registry_sync.errors import (
     ConfigurationError,
     ConflictError,
+    DamagedIndexError,
     EmptyRegistryError,
     IndexContendedError,
     UnavailableError,
@@ -61,13 +62,13 @@ def test_good_rows_are_published_beside_a_bad_one(house: House) -> None:
 
 
 def test_a_second_sync_writes_nothing_and_reads_no_bundle(house: House) -> None:
-    """C9; and one listing, whatever the number of rows."""
+    """C9; and two listings, of bundles and of versions, whatever the number of rows."""
     house.sync()
     house.store.calls.clear()
     house.converted.clear()
     result = house.sync()
     report = sync_report(result, Execution(), exit_code=65)
-    assert {"list": 1, "read": 1} == house.store.calls
+    assert {"list": 2, "read": 1} == house.store.calls
     assert ([], False) == (house.converted, report["index_written"])
     assert {"published": 0, "unchanged": 3, "quarantined": 1} == {
         name: report["counts"][name] for name in ("published", "unchanged", "quarantined")
@@ -200,8 +201,8 @@ def test_endless_conflicts_end(house: House, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        (b"", MalformedArtifactError),
-        (b'{"format_version": 1, "models": {}}', MalformedArtifactError),
+        (b"", DamagedIndexError),
+        (b'{"format_version": 1, "models": {}}', DamagedIndexError),
         (b'{"format_version": 99}', UnknownFormatError),
     ],
 )

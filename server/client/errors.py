@@ -1,0 +1,65 @@
+"""What can go wrong for a caller, one type each, with its data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class ClientError(Exception):
+    """Root of everything the client raises on purpose."""
+
+
+class InvalidRecordError(ClientError):
+    """A value that cannot be sent; nothing was."""
+
+    def __init__(self, row: int, name: str, *, found: str) -> None:
+        self.row, self.name, self.found = row, name, found
+        super().__init__(
+            f"record {row}, {name!r}: expected a finite number, a category's text, or None for a missing "
+            f"value, found {found}"
+        )
+
+
+class UnreachableError(ClientError):
+    """The server could not be asked, or did not answer, as often as was tried."""
+
+    def __init__(self, url: str, tries: int, *, found: str) -> None:
+        self.url, self.tries, self.found = url, tries, found
+        super().__init__(
+            f"{url}: expected an answer, found {found} at the last of {tries} tries; check the address, and "
+            "that the server runs"
+        )
+
+
+class AnsweredError(ClientError):
+    """The server answered that it will not, or cannot now.
+
+    Attributes:
+        status: of HTTP.
+        code: the server's own stable word, such as `unknown_feature`; empty if it is none of ours.
+        details: what a program needs to react.
+        request_id: names the request in the server's log.
+        retry_after_s: how long the server asked to wait, None if it did not.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        details: Mapping[str, object],
+        request_id: str,
+        retry_after_s: float | None = None,
+    ) -> None:
+        self.status, self.code, self.message = status, code, message
+        self.details, self.request_id, self.retry_after_s = details, request_id, retry_after_s
+        super().__init__(f"{status} {code or 'error'}: {message} (request {request_id or 'unknown'})")
+
+
+class UnexpectedAnswerError(ClientError):
+    """The answer is not what a tauserve server gives: another program may be listening there."""
+
+    def __init__(self, url: str, *, expected: str, found: str) -> None:
+        self.url, self.expected, self.found = url, expected, found
+        super().__init__(f"{url}: expected {expected}, found {found}; is that a tauserve server?")
