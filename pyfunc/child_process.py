@@ -1,7 +1,7 @@
 """Programs of ours in processes of their own: started once, asked line by line, stopped if they fall silent.
 
-A child gets no credentials and none of the caller's environment. It writes one line of JSON when it is ready,
-and one in answer to each line it reads; it ends when its standard input does.
+A child gets no credentials and none of the caller's environment, unless it is given one of its own. It writes
+one line of JSON when it is ready, and one in answer to each line it reads; it ends when its input does.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -28,11 +29,12 @@ class SilentChildError(Exception):
 class ChildProcess:
     """One child, started when it is needed. Not safe for several threads, but for `kill`.
 
-    `python -P -m module` is what runs; `folder` is its home, gone when it is closed.
+    `python -P -m module` is what runs; `folder` is its home, gone when it is closed. A child that is given an
+    environment runs in the caller's working folder, which relative paths there may mean.
     """
 
-    def __init__(self, module: str) -> None:
-        self._module = module
+    def __init__(self, module: str, environ: Mapping[str, str] | None = None) -> None:
+        self._module, self._environ = module, environ
         self._process: subprocess.Popen[bytes] | None = None
         self._home: tempfile.TemporaryDirectory[str] | None = None
         self._hello: dict[str, Any] = {}
@@ -57,12 +59,12 @@ class ChildProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            cwd=self._home.name,
-            env=environment(self._home.name),
+            cwd=self._home.name if self._environ is None else None,
+            env=environment(self._home.name) if self._environ is None else _with_own_code(self._environ),
             start_new_session=True,
         )
 
-    def hello(self) -> dict[str, Any]:
+    def hello(self, timeout_s: float = START_S) -> dict[str, Any]:
         """What the child said when it was ready; starts it if need be.
 
         Raises:
@@ -70,7 +72,7 @@ class ChildProcess:
         """
         self.start()
         if not self._hello:
-            self._hello = self._reply(START_S)
+            self._hello = self._reply(timeout_s)
         return self._hello
 
     @property
@@ -159,6 +161,12 @@ def environment(home: str) -> dict[str, str]:
         # One thread, as the compiled model: so the numbers do not depend on the machine's cores.
         **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
     }
+
+
+def _with_own_code(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment, in which the child finds the code its parent runs."""
+    places = [str(Path(__file__).parents[1]), *filter(None, [environ.get("PYTHONPATH")])]
+    return {**environ, "PYTHONPATH": os.pathsep.join(places)}
 
 
 def replies() -> TextIO:

@@ -145,6 +145,21 @@ class RowExistsError(SyncError):
         )
 
 
+class RegistrationRefusedError(SyncError):
+    """MLflow's model registry will not have it; the same request will not do better."""
+
+
+class ForeignModelError(RegistrationRefusedError):
+    """A registered model of this name belongs to another mirror."""
+
+    def __init__(self, name: str, *, owner: str, mirror: str) -> None:
+        self.name, self.owner, self.mirror = name, owner, mirror
+        super().__init__(
+            f"registered model {name!r}: expected one of {mirror}, found that {owner} owns it (its tag "
+            "tauserve.mirror); use another MLflow server or rename the model"
+        )
+
+
 class StoreError(SyncError):
     """An object of the artifacts store is not as expected."""
 

@@ -31,7 +31,7 @@ class Deadline:
     @property
     def is_near(self) -> bool:
         """Whether what is left is kept for writing down what has been done."""
-        return self._left() <= min(MOST_RESERVE_S, RESERVE_SHARE * self.seconds)
+        return self.left_s <= min(MOST_RESERVE_S, RESERVE_SHARE * self.seconds)
 
     def check(self) -> None:
         """See that the run may go on.
@@ -39,10 +39,12 @@ class Deadline:
         Raises:
             DeadlineError: it may not.
         """
-        if self._left() <= 0:
+        if self.left_s <= 0:
             raise DeadlineError(self.seconds)
 
-    def _left(self) -> float:
+    @property
+    def left_s(self) -> float:
+        """Seconds until the end; below 0 after it."""
         return self._end - self._clock()
 
 

@@ -18,6 +18,9 @@ class Progress(Protocol):
     def event(self, name: str, **fields: object) -> None:
         """Something happened."""
 
+    def warning(self, name: str, **fields: object) -> None:
+        """Something happened that somebody should look at."""
+
     def track(self, items: Iterable[T], total: int, what: str) -> Iterable[T]:
         """The items, one by one, showing how many of the total are done."""
 
@@ -31,6 +34,10 @@ class TerminalProgress:
 
         shown = "  ".join(f"{key}={value}" for key, value in fields.items())
         tqdm.write(f"{name:<18} {shown}", file=sys.stderr)
+
+    def warning(self, name: str, **fields: object) -> None:
+        """Something happened that somebody should look at."""
+        self.event(f"! {name}", **fields)
 
     def track(self, items: Iterable[T], total: int, what: str) -> Iterable[T]:
         """The items under a bar; no bar for no work."""
@@ -57,6 +64,10 @@ class JsonLines:
     def event(self, name: str, **fields: object) -> None:
         """Something happened."""
         self._log.info(name, **fields)
+
+    def warning(self, name: str, **fields: object) -> None:
+        """Something happened that somebody should look at."""
+        self._log.warning(name, **fields)
 
     def track(self, items: Iterable[T], total: int, what: str) -> Iterable[T]:
         """The items, after a line that says how many."""

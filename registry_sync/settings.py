@@ -21,6 +21,11 @@ MOST_DEADLINE_S = 7 * 86400
 HEARTBEAT = "TAUSERVE_HEARTBEAT_S"
 HEARTBEAT_S = 30
 MOST_HEARTBEAT_S = 3600
+TRACKING_URI, MODEL_REGISTRY_URI = "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"
+MLFLOW_REGISTRY = "TAUSERVE_MLFLOW_REGISTRY"
+MLFLOW_DEADLINE = "TAUSERVE_MLFLOW_DEADLINE_S"
+MLFLOW_DEADLINE_S = 300
+MOST_MLFLOW_DEADLINE_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +110,27 @@ def statuses(environ: Mapping[str, str]) -> frozenset[str]:
     """What a row may say beside `ready` and `retired` (`TAUSERVE_STATUSES`, with commas between)."""
     named = frozenset(word.strip() for word in environ.get(STATUSES, "").split(","))
     return PIPELINE_STATUSES | (named - {""})
+
+
+@dataclass(frozen=True, slots=True)
+class MlflowSettings:
+    """Where MLflow's model registry is, and how long a sync may work on it."""
+
+    uri: str
+    deadline_s: int
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Self | None:
+        """Read MLflow's own variable and ours; None where nothing is to be registered.
+
+        Raises:
+            ConfigurationError: a value that is none.
+        """
+        wanted = environ.get(MLFLOW_REGISTRY) or "1"
+        if wanted not in ("0", "1"):
+            raise ConfigurationError(f"{MLFLOW_REGISTRY}: expected 0 or 1, found {wanted!r}")
+        seconds = _whole(environ, MLFLOW_DEADLINE, MOST_MLFLOW_DEADLINE_S) or MLFLOW_DEADLINE_S
+        tracking = environ.get(TRACKING_URI)
+        if wanted == "0" or not tracking:
+            return None
+        return cls(environ.get(MODEL_REGISTRY_URI) or tracking, seconds)

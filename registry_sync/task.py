@@ -19,6 +19,7 @@ from registry_sync.convert import installed_code
 from registry_sync.errors import DeadlineError
 from registry_sync.interruptions import Overdue, Stop, alarm, heed_signals, ignore_signals
 from registry_sync.limits import Deadline, Limits
+from registry_sync.mlflow_registry_step import MlflowStep
 from registry_sync.plan import Kind
 from registry_sync.progress import Progress, choose_progress
 from registry_sync.publish import Publisher
@@ -33,7 +34,7 @@ from registry_sync.report import (
     sync_report,
     to_json,
 )
-from registry_sync.settings import Execution, deadline_s, is_certificate_required, statuses
+from registry_sync.settings import Execution, MlflowSettings, deadline_s, is_certificate_required, statuses
 from registry_sync.settle import settle
 from registry_sync.step_functions import Ending, answer
 from registry_sync.sync import Scope, Sides, check_withdrawals, run_sync, take_stock
@@ -83,7 +84,7 @@ def _sync(
     arguments: argparse.Namespace, environ: Mapping[str, str], workshop: Workshop, limits: Limits
 ) -> Ending:
     execution, progress = Execution.from_environ(environ), choose_progress()
-    places = Places.from_environ(environ)
+    places, mlflow = Places.from_environ(environ), MlflowSettings.from_environ(environ)
     required = is_certificate_required(environ)
     publisher = Publisher(
         open_store(places.artifacts, limits),
@@ -109,6 +110,10 @@ def _sync(
     result = run_sync(sides, scope, progress)
     code = exits.TRANSIENT if result.postponed else _code(quarantines(result), arguments)
     report = sync_report(result, execution, exit_code=code)
+    if mlflow is not None:
+        step = MlflowStep(mlflow, environ, publisher.store, progress, within_s=limits.deadline.left_s)
+        is_bucket = _bucket(places) is not None
+        report["mlflow"] = step.run(result.index, arguments.model_id) if is_bucket else step.skip()
     _deliver(arguments, report)
     _tell_end(progress, report)
     return Ending(code, report)

@@ -43,7 +43,11 @@ class Deployment:
         """Everything a process of this deployment finds in its environment."""
         passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         own = {"TAUSERVE_HOME": str(self.home), "HOME": str(self.home), "MLFLOW_DISABLE_TELEMETRY": "true"}
-        tracking = {"MLFLOW_TRACKING_URI": f"sqlite:///{self.home}/mlflow.db"}
+        # For MLflow's own commands; the sync registers where a test says so.
+        tracking = {
+            "MLFLOW_TRACKING_URI": f"sqlite:///{self.home}/mlflow.db",
+            "TAUSERVE_MLFLOW_REGISTRY": "0",
+        }
         return {**passed, **own, **tracking, **self.environ}
 
     def sync(self, *arguments: str, code: int = 0) -> dict[str, Any]:
