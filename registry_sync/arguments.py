@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from registry_sync.diff.findings import FORMATS, Difference
 from registry_sync.errors import ConfigurationError
 from registry_sync.rows import READY
 
@@ -52,8 +53,9 @@ def _parser() -> argparse.ArgumentParser:
         "--tolerate-quarantine", action="store_true", help="exit 0 although rows are quarantined"
     )
     parser.add_argument("--report", type=Path, metavar="FILE", help="also write the JSON report here")
-    commands = parser.add_subparsers(title="commands", metavar="register")
+    commands = parser.add_subparsers(title="commands", metavar="{register,diff}")
     _add_register(commands.add_parser("register", help="upload a bundle and write its row"))
+    _add_diff(commands.add_parser("diff", help="compare registry, bundles, mirror and server; write nothing"))
     return parser
 
 
@@ -82,3 +84,23 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--treatment-name", action="append", default=[], metavar="NAME", help="repeatable")
     parser.add_argument("--outcome-name", action="append", default=[], metavar="NAME", help="repeatable")
+
+
+def _add_diff(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command="diff")
+    parser.add_argument("--model-id", metavar="ID", help="compare this model only")
+    parser.add_argument(
+        "--server", default="", metavar="URL", help="also compare what the server there has loaded"
+    )
+    parser.add_argument("--shallow", action="store_true", help="go by listings; read no file of a version")
+    parser.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        type=Difference,
+        choices=list(Difference),
+        metavar="KIND",
+        help=f"leave out one kind of difference, repeatable: {', '.join(Difference)}",
+    )
+    parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="default: %(default)s")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="also write the JSON report here")

@@ -11,6 +11,7 @@ from registry_sync.plan import Kind, SyncPlan
 from registry_sync.rows import RowKey, state_key
 from registry_sync.settings import Execution
 from registry_sync.sync import SyncResult
+from registry_sync.tables import aligned
 
 Document = dict[str, Any]
 
@@ -87,13 +88,8 @@ def plan_table(plan: SyncPlan) -> str:
     rows = [("ACTION", "MODEL", "CREATED", "WHY")]
     for action in plan.actions:
         model_id, created_at = action.key
-        rows.append((action.kind.value, _printable(model_id), _printable(created_at), _printable(action.why)))
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    lines = [
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]])
-        for row in rows
-    ]
-    return "\n".join(lines) + "\n"
+        rows.append((action.kind.value, model_id, created_at, action.why))
+    return aligned(rows)
 
 
 def quarantines(result: SyncResult) -> int:
@@ -133,7 +129,3 @@ def _quarantined(state: RowState) -> Document:
     reason = state.reason
     code, message = (reason.code, reason.message) if reason else ("", "")
     return {**_version(state), "code": code, "message": message}
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text)

@@ -107,7 +107,7 @@ def take_stock(sides: Sides, scope: Scope) -> tuple[StoredObject | None, SyncPla
         UnknownFormatError: it is of a newer format.
         SyncError: a side could not be read.
     """
-    stored = _read_index(sides.store)
+    stored = read_index(sides.store)
     index = Index() if stored is None else _parsed(sides.store, stored)
     now = sides.now()
     rows = [sides.read_row(item, now) for item in sides.source.scan(scope.model_id)]
@@ -115,7 +115,7 @@ def take_stock(sides: Sides, scope: Scope) -> tuple[StoredObject | None, SyncPla
         _check_empty(sides.source.name, index, scope)
     plan = plan_sync(
         rows,
-        _listed(sides.store, rows),
+        listed_bundles(sides.store, rows),
         index,
         sides.publisher.code,
         now,
@@ -204,7 +204,8 @@ def check_withdrawals(before: Index, after: Index, scope: Scope) -> None:
         raise MassWithdrawalError(gone, len(before.models))
 
 
-def _read_index(store: ArtifactStore) -> StoredObject | None:
+def read_index(store: ArtifactStore) -> StoredObject | None:
+    """The index's bytes, None where nothing was ever published."""
     try:
         return store.read(INDEX_KEY, max_bytes=MAX_INDEX_BYTES)
     except ObjectMissingError:
@@ -238,7 +239,7 @@ def _check_empty(name: str, index: Index, scope: Scope) -> None:
         )
 
 
-def _listed(store: ArtifactStore, rows: Iterable[RegistryRow | RowFault]) -> dict[str, ObjectStat]:
+def listed_bundles(store: ArtifactStore, rows: Iterable[RegistryRow | RowFault]) -> dict[str, ObjectStat]:
     """The bundles the ready rows name; one listing for each top folder instead of one request a row."""
     keys = {row.bundle_key for row in rows if isinstance(row, RegistryRow) and row.status == READY}
     prefixes = sorted({key[: key.find("/") + 1] or key for key in keys})

@@ -16,6 +16,7 @@ from registry_sync import exits
 from registry_sync.arguments import parse
 from registry_sync.connect import open_source, open_store
 from registry_sync.convert import installed_code
+from registry_sync.diff.command import run_diff
 from registry_sync.errors import DeadlineError
 from registry_sync.interruptions import Overdue, Stop, alarm, heed_signals, ignore_signals
 from registry_sync.limits import Deadline, Limits
@@ -66,6 +67,8 @@ def _run(
         with alarm(limits.deadline):
             if arguments.command == "register":
                 return _register(arguments)
+            if arguments.command == "diff":
+                return run_diff(arguments, os.environ)
             with workshop_of(os.environ) as workshop:
                 return _sync(arguments, os.environ, workshop, limits)
     except Overdue:

@@ -1,0 +1,60 @@
+"""`python -m registry_sync diff`: open the sides, compare, print, exit."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import partial
+
+from pyfunc.contract import MODEL_ID
+from pyfunc.places import Bucket, Places
+from registry_sync.connect import open_source, open_store
+from registry_sync.convert import installed_code
+from registry_sync.diff.answers import API_KEY, Server
+from registry_sync.diff.gather import Examination, examine
+from registry_sync.diff.report import drift_document, drift_exit_code, render, without
+from registry_sync.errors import ConfigurationError
+from registry_sync.report import to_json
+from registry_sync.rows import RegistryRow, RowFault, parse_row
+from registry_sync.settings import statuses
+from registry_sync.source import Item
+
+
+def run_diff(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Compare, print the report, and return the exit code that `diff.report` documents.
+
+    Raises:
+        SyncError: nothing could be compared.
+    """
+    model_id = arguments.model_id
+    if model_id is not None and not MODEL_ID.match(model_id):
+        raise ConfigurationError(f"--model-id: expected the id of a model, found {model_id!r}")
+    places = Places.from_environ(environ)
+    bucket = places.artifacts.name if isinstance(places.artifacts, Bucket) else None
+    read_row = partial(_read_row, bucket=bucket, words=statuses(environ))
+    examination = Examination(
+        open_source(places.registry),
+        open_store(places.artifacts),
+        read_row,
+        installed_code(),
+        now=lambda: datetime.now(UTC),
+        server=Server(arguments.server, environ.get(API_KEY, "")) if arguments.server else None,
+        model_id=model_id,
+        shallow=arguments.shallow,
+    )
+    drift = without(examine(examination), frozenset(arguments.ignore))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a row may hold what the terminal cannot show
+    sys.stdout.write(render(drift, arguments.format))
+    if arguments.report is not None:
+        arguments.report.write_text(to_json(drift_document(drift)), encoding="utf-8")
+    return drift_exit_code(drift)
+
+
+def _read_row(
+    item: Item, now: datetime, *, bucket: str | None, words: frozenset[str]
+) -> RegistryRow | RowFault:
+    return parse_row(item, bucket=bucket, now=now, statuses=words)
