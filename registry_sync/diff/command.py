@@ -21,10 +21,11 @@ from registry_sync.report import to_json
 from registry_sync.rows import RegistryRow, RowFault, parse_row
 from registry_sync.settings import statuses
 from registry_sync.source import Item
+from registry_sync.step_functions import Ending
 
 
-def run_diff(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    """Compare, print the report, and return the exit code that `diff.report` documents.
+def run_diff(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Ending:
+    """Compare, print the report, and end with the exit code that `diff.report` documents.
 
     Raises:
         SyncError: nothing could be compared.
@@ -49,9 +50,10 @@ def run_diff(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a row may hold what the terminal cannot show
     sys.stdout.write(render(drift, arguments.format))
+    document = drift_document(drift)
     if arguments.report is not None:
-        arguments.report.write_text(to_json(drift_document(drift)), encoding="utf-8")
-    return drift_exit_code(drift)
+        arguments.report.write_text(to_json(document), encoding="utf-8")
+    return Ending(drift_exit_code(drift), document)
 
 
 def _read_row(
