@@ -123,7 +123,10 @@ def _cramer(
 
 
 def _pseudo_solve(alpha: FloatArray, jacobian: FloatArray) -> LocalSolution:
-    inverse = np.linalg.pinv(jacobian).astype(np.float64, copy=False)
+    # Of NaN there is no decomposition: numpy would raise, for the finite rows beside it, too.
+    finite = np.isfinite(jacobian).all(axis=(1, 2))
+    inverse = np.full(jacobian.shape, np.nan)
+    inverse[finite] = np.linalg.pinv(jacobian[finite])
     return LocalSolution(np.matvec(inverse, alpha), inverse)
 
 

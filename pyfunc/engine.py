@@ -75,6 +75,11 @@ class Engine:
         """Whether `confidence` may be asked for."""
         return self._has_interval
 
+    @property
+    def has_uncertainty(self) -> bool:
+        """Whether there is an uncertainty net."""
+        return "uncertainty" in self._nets
+
     def predict(self, x: FloatArray, query: EffectQuery = POINT) -> Prediction:
         """Answer n rows.
 

@@ -7,7 +7,7 @@ for it, and every name filled in is reported with its row.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from operator import itemgetter
@@ -32,6 +32,11 @@ MISSING_LEVEL = "__NA__"
 
 
 _NUMBERS = frozenset({float, int})
+_UNKNOWN = -1
+
+
+Columns = Mapping[str, FloatArray | Sequence[str | None]]
+"""A table: (n,) float64 by numeric or one-hot column, NaN: missing; n levels by category, None: missing."""
 
 
 class MissingPolicy(StrEnum):
@@ -134,36 +139,55 @@ class FeatureSchema:
                 if (column := position.get(name)) is not None:
                     given[column] = _number(row, name, value)
                 elif name not in self._groups:
-                    self._raise_unknown(record)
+                    self.check_names(record)
             for category, members in self._groups.values():
                 _set_level(given, row, category, members, record)
         return self._complete(x, policy)
 
-    def encode_columns(
-        self, numeric: FloatArray, categorical: Mapping[str, Sequence[str | None]], policy: MissingPolicy
-    ) -> Encoded:
-        """Encode a table of raw columns.
+    def encode_columns(self, columns: Columns, policy: MissingPolicy) -> Encoded:
+        """Encode a table.
 
         Args:
-            numeric: (n, numeric columns) float64 in `names` order without the categories; NaN is missing.
-            categorical: for each category its n levels; None is missing.
+            columns: all of one length; a feature without a column is missing in every row.
             policy: what stands in for a missing value.
 
         Raises:
             As `encode_records`.
         """
-        x = np.full((len(numeric), len(self.columns)), np.nan)
-        x[:, self._numeric] = numeric
-        if len(bad := np.argwhere(np.isinf(x))):
-            row, column = (int(i) for i in bad[0])
+        n = len(next(iter(columns.values()), ()))
+        if n == 0:
+            raise RowShapeError("expected at least one row, found none")
+        self.check_names(columns)
+        x = np.full((n, len(self.columns)), np.nan)
+        for name, values in columns.items():
+            if (column := self._position.get(name)) is not None:
+                x[:, column] = values
+        if np.isinf(x).any():
+            row, column = (int(i) for i in np.argwhere(np.isinf(x))[0])
             raise InvalidValueError(row, self.columns[column], expected="a finite number", found="infinity")
         for category, members in self._groups.values():
-            levels = categorical[category.name]
-            for row in range(len(x)):
-                _set_level(x[row], row, category, members, {category.name: levels[row]})
-        if len(x) == 0:
-            raise RowShapeError("expected at least one row, found none")
+            if (levels := columns.get(category.name)) is not None:
+                _set_levels(x, category, members, list(levels))
         return self._complete(x, policy)
+
+    def check_names(self, names: Collection[str]) -> None:
+        """Let pass names of features, raw or one-hot.
+
+        Raises:
+            UnknownFeatureError: there is another among them.
+        """
+        known = dict.fromkeys((*self.names, *self.columns))
+        if unknown := [name for name in names if name not in known]:
+            raise UnknownFeatureError(unknown, tuple(known))
+
+    def missing_columns(self, columns: Collection[str]) -> tuple[str, ...]:
+        """Names of which a table has no column; a category is there with any of its one-hot columns, too."""
+        return tuple(
+            name
+            for name in self.names
+            if name not in columns
+            and not (name in self._groups and any(hot in columns for hot in self._groups[name][0].columns()))
+        )
 
     def _complete_block(self, records: Sequence[Mapping[str, object]]) -> FloatArray | None:
         """Encode records that give a finite number for each column and nothing else, as most do, quickly.
@@ -192,7 +216,7 @@ class FeatureSchema:
             return Encoded(x, ((),) * len(x))
         if (empty := missing.all(axis=1)).any():
             raise NoKnownFeatureError(int(empty.argmax()))
-        imputed = tuple(self._missing_names(row) if row.any() else () for row in missing)
+        imputed = self._all_missing_names(missing)
         if policy is MissingPolicy.REJECT and (rows := [i for i, names in enumerate(imputed) if names]):
             raise MissingFeatureError(rows[0], imputed[rows[0]])
         fill = self.means if policy is MissingPolicy.IMPUTE else np.zeros(len(self.columns))
@@ -203,16 +227,23 @@ class FeatureSchema:
                 x[absent, members[category.levels.index(MISSING_LEVEL)]] = 1.0
         return Encoded(np.where(np.isnan(x), fill, x), imputed)
 
+    def _all_missing_names(self, missing: NDArray[np.bool_]) -> tuple[tuple[str, ...], ...]:
+        """For each row its names without a value; of many rows that lack the same, looked up once."""
+        known: dict[bytes, tuple[str, ...]] = {}
+        found = []
+        for row in missing:
+            key = row.tobytes()
+            if (names := known.get(key)) is None:
+                names = known[key] = self._missing_names(row)
+            found.append(names)
+        return tuple(found)
+
     def _missing_names(self, missing: NDArray[np.bool_]) -> tuple[str, ...]:
         """Names without a value in a row; a category counts as missing when none of its columns has one."""
         absent = {name for name, (_, members) in self._groups.items() if missing[members].all()} | {
             self.columns[i] for i in self._numeric[missing[self._numeric]]
         }
         return tuple(name for name in self.names if name in absent)
-
-    def _raise_unknown(self, record: Mapping[str, object]) -> None:
-        known = dict.fromkeys((*self.names, *self.columns))
-        raise UnknownFeatureError([name for name in record if name not in known], tuple(known))
 
 
 def _number(row: int, name: str, value: object) -> float:
@@ -244,6 +275,25 @@ def _set_level(
         raise UnknownLevelError(row, category.name, category.levels)
     given[members] = 0.0
     given[members[category.levels.index(level)]] = 1.0
+
+
+def _set_levels(
+    x: FloatArray, category: Category, members: NDArray[np.intp], levels: Sequence[object]
+) -> None:
+    """Write the one-hot columns of all rows that have a level."""
+    number: dict[object, int] = {level: i for i, level in enumerate(category.levels)}
+    known = [number.get(level, _UNKNOWN) if isinstance(level, str) else _UNKNOWN for level in levels]
+    numbers, given = np.array(known, dtype=np.intp), np.array([level is not None for level in levels])
+    if len(bad := np.flatnonzero(given & (numbers == _UNKNOWN))):
+        row = int(bad[0])
+        if not isinstance(levels[row], str):
+            raise InvalidValueError(row, category.name, expected="text or null", found=_kind(levels[row]))
+        raise UnknownLevelError(row, category.name, category.levels)
+    rows = np.flatnonzero(given)
+    if len(twice := rows[~np.isnan(x[np.ix_(rows, members)]).all(axis=1)]):
+        raise ConflictingFeaturesError(int(twice[0]), category.name)
+    x[np.ix_(rows, members)] = 0.0
+    x[rows, members[numbers[rows]]] = 1.0
 
 
 def _kind(value: object) -> str:

@@ -17,7 +17,7 @@ from pyfunc.contract import MODEL_FOLDER, SERVED_FILES
 from pyfunc.errors import MalformedArtifactError, RowShapeError
 from pyfunc.features import Encoded, MissingPolicy
 from pyfunc.model import HybridCausalModel, open_model
-from pyfunc.query import DEFAULT_FROM, DEFAULT_TO, EffectQuery, effect_query
+from pyfunc.query import signature_query
 
 
 class HybridCausalPyfunc:
@@ -44,7 +44,9 @@ class HybridCausalPyfunc:
             OptionError: a param the model cannot follow.
         """
         encoded = self._encode(data)
-        prediction = self.model.predict(encoded.x, self._query(params or {}))
+        asked = {name: np.asarray(value).tolist() for name, value in (params or {}).items()}
+        query = signature_query(len(self.model.treatment_names), asked)
+        prediction = self.model.predict(encoded.x, query)
         columns: dict[str, Any] = {
             "causal_effects": list(prediction.effects),
             "effect_lower": _rows(prediction.lower, len(data)),
@@ -61,28 +63,16 @@ class HybridCausalPyfunc:
 
     def _encode(self, data: pd.DataFrame) -> Encoded:
         schema = self.model.schema
-        categories = [category.name for category in schema.categories]
-        numeric = [name for name in schema.names if name not in categories]
+        categories = {category.name for category in schema.categories}
         if missing := [name for name in schema.names if name not in data.columns]:
             raise RowShapeError(f"expected a column for each feature, missing {missing[:10]}")
-        levels = {
-            name: [None if pd.isna(level) else level for level in data[name].tolist()] for name in categories
+        columns = {
+            name: [None if pd.isna(level) else level for level in data[name].tolist()]
+            if name in categories
+            else data[name].to_numpy(dtype=np.float64, na_value=np.nan)
+            for name in schema.names
         }
-        block = data[numeric].to_numpy(dtype=np.float64, na_value=np.nan)
-        return schema.encode_columns(block, levels, MissingPolicy.IMPUTE)
-
-    def _query(self, params: Mapping[str, Any]) -> EffectQuery:
-        start = np.atleast_1d(params.get("treatment_from", DEFAULT_FROM)).tolist()
-        end = np.atleast_1d(params.get("treatment_to", DEFAULT_TO)).tolist()
-        confidence = params.get("confidence") or None
-        if start == [DEFAULT_FROM] and end == [DEFAULT_TO]:
-            start = end = None
-        return effect_query(
-            len(self.model.treatment_names),
-            treatment_from=start,
-            treatment_to=end,
-            confidence=None if confidence is None else float(confidence),
-        )
+        return schema.encode_columns(columns, MissingPolicy.IMPUTE)
 
 
 def _rows(values: np.typing.NDArray[np.float64] | None, n: int) -> list[Any]:

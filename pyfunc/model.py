@@ -19,6 +19,7 @@ from pyfunc.errors import MalformedArtifactError
 from pyfunc.features import Category, FeatureSchema
 from pyfunc.golden import check_golden, golden_input
 from pyfunc.query import POINT, EffectQuery
+from pyfunc.reach import Reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class HybridCausalModel:
         feature_statistics: one entry an encoded column, in training order.
         metadata: JSON values of the training job: estimator, generation, training_results, versions,
             training_timestamp, execution_id.
+        engine: what answers.
+        reach: which values are typical of the training rows.
     """
 
     schema: FeatureSchema
@@ -51,6 +54,7 @@ class HybridCausalModel:
     feature_statistics: tuple[FeatureStatistic, ...]
     metadata: Mapping[str, Any]
     engine: Engine
+    reach: Reach
 
     @property
     def effect_names(self) -> tuple[str, ...]:
@@ -98,12 +102,14 @@ def _model(document: Mapping[str, Any], graph: bytes) -> HybridCausalModel:
     )
     bags = [np.array(forest, dtype=np.int64, ndmin=2) for forest in document["bags"]]
     treatments = tuple(map(str, document["treatment_names"]))
+    schema = FeatureSchema(columns, categories, mean)
     return HybridCausalModel(
-        schema=FeatureSchema(columns, categories, mean),
+        schema=schema,
         treatment_names=treatments,
         outcome_names=tuple(map(str, document["outcome_names"])),
         regime_names=tuple(map(str, document["regime_names"])),
         feature_statistics=tuple(map(FeatureStatistic, columns, mean.tolist(), scale.tolist())),
         metadata=dict(document["metadata"]),
         engine=Engine(graph, n_treatments=len(treatments), bags=bags),
+        reach=Reach.of(schema, scale),
     )

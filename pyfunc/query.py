@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from pyfunc.errors import OptionError
 
@@ -60,6 +60,28 @@ def effect_query(
     if not all(map(math.isfinite, contrast)):
         raise OptionError("treatment_to", expected="a finite distance from treatment_from", found="overflow")
     return EffectQuery(contrast, level)
+
+
+def signature_query(n_treatments: int, params: Mapping[str, object]) -> EffectQuery:
+    """Validate the params of MLflow's signature, where each has a default and cannot be left out.
+
+    At the defaults (0.0, 1.0, or a list of that one number) no contrast is asked for; a confidence of 0 asks
+    for no interval.
+
+    Raises:
+        OptionError: as `effect_query`.
+
+    >>> signature_query(2, {"treatment_from": [0.0], "treatment_to": [1.0], "confidence": 0.0})
+    EffectQuery(contrast=None, confidence=None)
+    """
+    start, end = params.get("treatment_from"), params.get("treatment_to")
+    confidence = params.get("confidence")
+    if confidence == 0 and not isinstance(confidence, bool):
+        confidence = None
+    query = effect_query(n_treatments, treatment_from=start, treatment_to=end, confidence=confidence)
+    if start in (None, DEFAULT_FROM, [DEFAULT_FROM]) and end in (None, DEFAULT_TO, [DEFAULT_TO]):
+        return POINT if query.confidence is None else replace(query, contrast=None)
+    return query
 
 
 def _per_treatment(option: str, value: object, default: float, n_treatments: int) -> Sequence[float]:

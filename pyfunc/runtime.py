@@ -23,6 +23,7 @@ MODULES = (
     "loader",
     "model",
     "query",
+    "reach",
 )
 
 

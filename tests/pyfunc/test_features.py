@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pyfunc import errors
+from pyfunc.answer import FloatArray
 from pyfunc.features import Category, FeatureSchema, MissingPolicy
 
 SCHEMA = FeatureSchema(
@@ -148,13 +151,14 @@ def test_a_table_is_encoded_as_its_records_are() -> None:
         {"gdp": 1.0, "vix": 2.0, "session": "friday", "size": "big"},
         {"vix": 3.0, "size": "small"},
     ]
-    numeric = np.array([[1.0, 2.0], [np.nan, 3.0]])
-    levels: dict[str, list[str | None]] = {"session": ["friday", None], "size": ["big", "small"]}
+    columns: dict[str, FloatArray | Sequence[str | None]] = {
+        "size": ["big", "small"],
+        "gdp": np.array([1.0, np.nan]),
+        "session": ["friday", None],
+        "vix": np.array([2.0, 3.0]),
+    }
 
-    by_records, by_columns = (
-        SCHEMA.encode_records(records, IMPUTE),
-        SCHEMA.encode_columns(numeric, levels, IMPUTE),
-    )
+    by_records, by_columns = SCHEMA.encode_records(records, IMPUTE), SCHEMA.encode_columns(columns, IMPUTE)
 
     np.testing.assert_array_equal(by_records.x, by_columns.x)
     assert by_records.imputed == by_columns.imputed
@@ -163,6 +167,33 @@ def test_a_table_is_encoded_as_its_records_are() -> None:
 def test_infinity_in_a_table_is_refused() -> None:
     """Only NaN is a missing value."""
     with pytest.raises(errors.InvalidValueError) as caught:
-        SCHEMA.encode_columns(np.array([[1.0, np.inf]]), {"session": [None], "size": [None]}, IMPUTE)
+        SCHEMA.encode_columns({"gdp": np.array([1.0]), "vix": np.array([np.inf])}, IMPUTE)
 
     assert "vix" == caught.value.feature
+
+
+@pytest.mark.parametrize(
+    ("columns", "error"),
+    [
+        ({"gpd": np.array([1.0])}, errors.UnknownFeatureError),
+        ({"gdp": np.empty(0)}, errors.RowShapeError),
+        ({}, errors.RowShapeError),
+        ({"gdp": np.array([np.nan]), "session": [None]}, errors.NoKnownFeatureError),
+        ({"session": ["friday", "sunday"]}, errors.UnknownLevelError),
+        ({"session": ["friday", 1]}, errors.InvalidValueError),
+        ({"session": ["friday", ["friday"]]}, errors.InvalidValueError),
+        ({"session": ["friday"], "session__friday": np.array([1.0])}, errors.ConflictingFeaturesError),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+def test_a_table_is_held_to_the_rules_of_records(
+    columns: dict[str, Any], error: type[errors.RecordError]
+) -> None:
+    """Names, levels and both spellings of a category."""
+    with pytest.raises(error):
+        SCHEMA.encode_columns(columns, IMPUTE)
+
+
+def test_a_category_without_raw_column_may_be_given_one_hot() -> None:
+    """And what has neither is named."""
+    assert ("vix", "size") == SCHEMA.missing_columns(["gdp", "session__friday"])
