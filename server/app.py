@@ -12,22 +12,29 @@ from server.metrics import Metrics
 from server.middleware import RequestMiddleware
 from server.models import Models
 from server.predict import Policy
-from server.routes import health, models, predict
+from server.protocols.arrow import TableLimits
+from server.routes import health, invocations, models, predict, v2
 from server.routes import metrics as scrape
+from server.routes.exchange import Exchange
 from server.settings import AdmissionRules, Settings
+from server.suspects import Suspects
 from server.workers import Workers
 
 
 def create_app(settings: Settings, loaded: Models) -> ASGIApp:
     """The HTTP application over these models, which somebody else loads."""
     rules, metrics = settings.requests, Metrics(lambda: loaded.loaded)
-    policy = Policy(rules.missing_policy, rules.max_rows)
-    api = create_api(settings, loaded, policy, metrics)
+    tables = TableLimits(rules.max_table_rows, rules.max_table_bytes)
+    policy = Policy(rules.missing_policy, rules.max_rows, tables)
+    suspects = Suspects()
+    api = create_api(settings, loaded, policy, metrics, suspects)
     plain = FastPath(api, loaded, policy, max_body_bytes=rules.max_body_bytes)
-    return RequestMiddleware(plain, metrics)
+    return RequestMiddleware(plain, metrics, suspects)
 
 
-def create_api(settings: Settings, loaded: Models, policy: Policy, metrics: Metrics) -> FastAPI:
+def create_api(
+    settings: Settings, loaded: Models, policy: Policy, metrics: Metrics, suspects: Suspects
+) -> FastAPI:
     """Every endpoint; expects `RequestMiddleware` around it."""
     app = FastAPI(
         title="tauserve",
@@ -37,13 +44,14 @@ def create_api(settings: Settings, loaded: Models, policy: Policy, metrics: Metr
         redoc_url=None,
         redirect_slashes=False,  # a redirect would go where the Host header says
     )
-    workers = _workers(settings.admission)
-    app.include_router(health.router(loaded, settings.execution))
+    rules = settings.requests
+    exchange = Exchange(loaded, policy, _workers(settings.admission), rules.max_body_bytes)
+    app.include_router(health.router(loaded, settings.execution, suspects))
     app.include_router(scrape.router(metrics))
-    app.include_router(models.router(loaded))
-    app.include_router(
-        predict.router(loaded, policy, workers, max_body_bytes=settings.requests.max_body_bytes)
-    )
+    app.include_router(models.router(loaded, suspects))
+    app.include_router(predict.router(exchange))
+    app.include_router(invocations.router(exchange, rules.default_model))
+    app.include_router(v2.router(exchange))
     for kind in (HTTPException, Exception):
         app.add_exception_handler(kind, _raise)
     return app

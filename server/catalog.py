@@ -21,6 +21,7 @@ from server.errors import (
     RetiredModelError,
     ServerError,
     UnknownModelError,
+    UnnamedModelError,
 )
 
 RETIRED = "retired"
@@ -191,6 +192,16 @@ class Catalog:
         if at and version not in model.versions:
             raise UnknownModelError(reference)
         return Ref(model_id, version if at else model.current)
+
+    def only_model(self) -> str:
+        """The id of the one model there is.
+
+        Raises:
+            UnnamedModelError: there are none or several.
+        """
+        if len(self.index.models) != 1:
+            raise UnnamedModelError(len(self.index.models))
+        return next(iter(self.index.models))
 
     def _unpublished(self, reference: str, model_id: str) -> ServerError:
         rows = [row for row in self.index.rows if row.model_id == model_id]

@@ -6,7 +6,7 @@ values are is for `pyfunc.features` to say.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -19,10 +19,13 @@ from pyfunc.errors import RowShapeError
 from pyfunc.features import Encoded
 from pyfunc.model import HybridCausalModel
 from pyfunc.query import EffectQuery
-from server.errors import InvalidJsonError, MediaTypeError, TooManyRowsError
+from server.errors import InvalidJsonError, TooManyRowsError
 
 Record = Mapping[str, object]
 
+MAX_DEPTH = 32
+"""Levels of a document: no valid request has more than five."""
+_CONTAINERS = frozenset({dict, list})
 _WRAPPER = frozenset({"instances", "params"})
 
 
@@ -34,21 +37,6 @@ class PredictRequest:
     params: Mapping[str, object] = field(default_factory=dict)
 
 
-def check_media_type(content_type: str | None, content_encoding: str | None) -> None:
-    """Let plain UTF-8 JSON pass and nothing else.
-
-    Raises:
-        MediaTypeError: see there.
-    """
-    kind, _, parameters = (content_type or "").partition(";")
-    charset = parameters.strip().lower().replace('"', "")
-    if kind.strip().lower() != "application/json" or charset not in ("", "charset=utf-8"):
-        found = content_type or "none"
-        raise MediaTypeError("Content-Type", expected="application/json", found=found)
-    if content_encoding not in (None, "", "identity"):
-        raise MediaTypeError("Content-Encoding", expected="none", found=content_encoding or "")
-
-
 def parse_json(body: bytes) -> Any:  # noqa: ANN401 - any JSON value
     """Parse one JSON document.
 
@@ -56,9 +44,26 @@ def parse_json(body: bytes) -> Any:  # noqa: ANN401 - any JSON value
         InvalidJsonError: broken text, NaN or Infinity, duplicate keys, trailing data, bad UTF-8, too deep.
     """
     try:
-        return jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True)
+        document = jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError as exc:
         raise InvalidJsonError(str(exc)) from exc
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH:  # fewer cannot be nested deeper
+        _check_depth(document)
+    return document
+
+
+def _check_depth(document: object) -> None:
+    level = [document]
+    for _ in range(MAX_DEPTH + 1):
+        inner: list[object] = []
+        for container in level:
+            children = container.values() if isinstance(container, dict) else container
+            if isinstance(children, Iterable) and not _CONTAINERS.isdisjoint(map(type, children)):
+                inner += [child for child in children if type(child) in _CONTAINERS]
+        if not inner:
+            return
+        level = inner
+    raise InvalidJsonError(f"more than {MAX_DEPTH} levels")
 
 
 def parse_predict(body: bytes, *, max_rows: int) -> PredictRequest:
@@ -85,7 +90,17 @@ def parse_predict(body: bytes, *, max_rows: int) -> PredictRequest:
             raise RowShapeError("'instances': expected a list of records")
     if not isinstance(params, dict):
         raise RowShapeError("'params': expected an object")
-    records = document if isinstance(document, list) else [document]
+    return PredictRequest(check_records(document, max_rows=max_rows), params)
+
+
+def check_records(document: object, *, max_rows: int) -> list[Record]:
+    """A record, or a list of them, as a list.
+
+    Raises:
+        RowShapeError: none at all, or something else among them.
+        TooManyRowsError: more than `max_rows`.
+    """
+    records: list[Any] = document if isinstance(document, list) else [document]
     if not records:
         raise RowShapeError("expected at least one record, found none")
     if len(records) > max_rows:
@@ -93,7 +108,7 @@ def parse_predict(body: bytes, *, max_rows: int) -> PredictRequest:
     for row, record in enumerate(records):
         if not isinstance(record, dict):
             raise RowShapeError(f"row {row}: expected a record, an object of feature names and values")
-    return PredictRequest(records, params)
+    return records
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +146,12 @@ class Lists:
 
 
 def encode_answer(
-    model: HybridCausalModel, query: EffectQuery, encoded: Encoded, lists: Lists, start: int = 0
+    model: HybridCausalModel,
+    query: EffectQuery,
+    encoded: Encoded,
+    lists: Lists,
+    start: int = 0,
+    warnings: Sequence[Mapping[str, object]] = (),
 ) -> bytes:
     """Write the answer to the records that stand from row `start` on; parts that do not apply are left out.
 
@@ -159,6 +179,8 @@ def encode_answer(
         answer["standard_error"] = _shaped(lists.standard_error[part])
     if any(encoded.imputed):
         answer["imputed_features"] = encoded.imputed
+    if warnings:
+        answer["warnings"] = warnings
     return orjson.dumps(answer)
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pyfunc.errors import NonFiniteAnswerError
 from server.batching import Batcher
 from server.middleware import Headers, context_of
 from server.models import Models
-from server.predict import Policy, read_question, write_answer
+from server.predict import Policy, blame, read_question, write_answer
 
 PREFIX = "/predict/"
 ROUTE = "/predict/{model_id}"
@@ -22,6 +23,7 @@ INLINE_BYTES, INLINE_ROWS = 4096, 4
 
 _JSON = b"application/json"
 _PLAIN_TYPES = frozenset({_JSON, b"application/json; charset=utf-8", b"application/json;charset=utf-8"})
+_PLAIN_ACCEPT = frozenset({_JSON, b"*/*"})
 _NOT_PLAIN = frozenset({b"content-encoding", b"transfer-encoding", b"expect"})
 
 
@@ -52,7 +54,10 @@ class FastPath:
         if len(question.encoded.x) > INLINE_ROWS:
             await self._app(scope, _given(body), send)
             return
-        lists, start = await self._batcher.predict(entry.model, question.encoded.x, question.query)
+        try:
+            lists, start = await self._batcher.predict(entry.model, question.encoded.x, question.query)
+        except NonFiniteAnswerError as exc:
+            raise blame(entry.model, question, exc) from exc
         answer = write_answer(entry.model, question, lists, start)
         context.facts["rows"] = answer.rows
         headers = [
@@ -71,7 +76,7 @@ def _is_plain(headers: Headers, most: int) -> bool:
             kind = value if kind is None else b""
         elif name == b"content-length":
             length = value
-        elif name in _NOT_PLAIN:
+        elif name in _NOT_PLAIN or (name == b"accept" and value not in _PLAIN_ACCEPT):
             return False
     return kind in _PLAIN_TYPES and length is not None and length.isdigit() and int(length) <= most
 

@@ -15,8 +15,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pyfunc.errors import NonFiniteAnswerError
 from server.metrics import Metrics
 from server.problems import Problem, problem_of, problem_of_status
+from server.suspects import Suspects
 from server.telemetry import RequestLog
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -49,8 +51,8 @@ def context_of(scope: Scope) -> RequestContext:
 class RequestMiddleware:
     """The outermost layer; whatever is raised inside becomes a typed answer here."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+    def __init__(self, app: ASGIApp, metrics: Metrics, suspects: Suspects) -> None:
+        self._app, self._metrics, self._suspects = app, metrics, suspects
         self._log, self._request_log = structlog.get_logger(), RequestLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,21 +74,23 @@ class RequestMiddleware:
         except ClientDisconnect:
             context.status = context.status or _CLIENT_CLOSED
         except Exception as exc:
-            await self._answer_error(exc, context, send_marked)
+            await self._answer_error(exc, scope["path"], context, send_marked)
         finally:
             self._record(scope, context, time.perf_counter() - started)
 
-    async def _answer_error(self, error: Exception, context: RequestContext, send: Send) -> None:
+    async def _answer_error(self, error: Exception, path: str, context: RequestContext, send: Send) -> None:
         headers: Mapping[str, str] = {}
         if isinstance(error, HTTPException):
             problem, headers = problem_of_status(error.status_code), error.headers or {}
         else:
             problem = problem_of(error)
+        if isinstance(error, NonFiniteAnswerError):
+            self._suspects.count(context.facts["model_id"], context.facts["version"])
         if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
             self._log.error("request.failed", request_id=context.request_id.decode("ascii"), exc_info=error)
         if context.status:  # the answer has begun: only closing the connection can say that it is broken
             raise error
-        await _send(problem, context.request_id, headers, send)
+        await _send(problem, path, context.request_id, headers, send)
 
     def _record(self, scope: Scope, context: RequestContext, seconds: float) -> None:
         method, facts = scope["method"], context.facts
@@ -115,8 +119,10 @@ def _request_id(headers: Headers) -> bytes:
     return b"%032x" % random.getrandbits(128)  # told apart, not kept secret
 
 
-async def _send(problem: Problem, request_id: bytes, headers: Mapping[str, str], send: Send) -> None:
-    body = problem.to_bytes(request_id.decode("ascii"))
+async def _send(
+    problem: Problem, path: str, request_id: bytes, headers: Mapping[str, str], send: Send
+) -> None:
+    body = problem.to_bytes(request_id.decode("ascii"), path)
     named = {
         "Content-Type": "application/json",
         "Content-Length": str(len(body)),

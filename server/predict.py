@@ -1,144 +1,251 @@
-"""One request's bytes to its answer's bytes: a pure function that knows no web framework.
+"""One request's bytes to its answer's bytes: pure functions that know no web framework.
 
-Options come in the body's `params` or in the query string, never in both.
+A dialect is a way to ask and be answered in JSON; tables (CSV, Arrow, Parquet) are read and written alike in
+all of them.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import parse_qsl
 
-from pyfunc.errors import OptionError
-from pyfunc.features import Encoded, MissingPolicy
+import numpy as np
+from numpy.typing import NDArray
+
+from pyfunc.answer import Prediction
+from pyfunc.errors import NonFiniteAnswerError
+from pyfunc.features import Columns, Encoded, MissingPolicy
 from pyfunc.model import HybridCausalModel
-from pyfunc.query import POINT, EffectQuery, effect_query
-from server.codecs import Lists, encode_answer, parse_json, parse_predict
-from server.errors import InvalidJsonError
+from pyfunc.query import POINT, EffectQuery, effect_query, signature_query
+from pyfunc.reach import TYPICAL_SD
+from server.codecs import Lists, PredictRequest, encode_answer, parse_predict
+from server.errors import MissingColumnError, OutOfRangeError
+from server.media import Format
+from server.options import merge_options, missing_policy, parse_query
+from server.protocols.arrow import TableLimits, read_table, write_table
+from server.protocols.columns import answer_columns
+from server.protocols.csv_table import read_csv
+from server.protocols.mlflow import encode_predictions, parse_invocation
 
-OPTIONS = ("confidence", "missing", "treatment_from", "treatment_to")
-_MAX_QUERY_FIELDS = 16
+QueryReader = Callable[[int, Mapping[str, object]], EffectQuery]
+"""How many treatments there are and the options to what is asked of the effects."""
+MAX_LISTED = 10
+"""Most rows in one warning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a deployment decides for every request."""
+    """What a deployment decides for every request; `tables` holds Arrow and Parquet to their own limits."""
 
     missing: MissingPolicy
     max_rows: int
+    tables: TableLimits = TableLimits(max_rows=10**6, max_bytes=64 * 2**20)
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A body, the format it is in, and the one its answer is wanted in."""
+
+    body: bytes
+    query_string: bytes = b""
+    format: Format = Format.JSON
+    answer: Format = Format.JSON
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A JSON document, and how many records it answers."""
+    """A document, and how many records it answers."""
 
     body: bytes
     rows: int
+    format: Format = Format.JSON
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request whose every rule is met: what the model is to be asked."""
+    """A request whose every rule is met: what the model is to be asked.
+
+    Attributes:
+        encoded: the records.
+        query: what is asked of the effects.
+        beyond: (n, d), which values are not typical of the training rows; None if all are.
+    """
 
     encoded: Encoded
     query: EffectQuery
+    beyond: NDArray[np.bool_] | None = None
 
 
-def predict(model: HybridCausalModel, body: bytes, query_string: bytes, policy: Policy) -> Answer:
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """A way to ask in JSON.
+
+    Attributes:
+        parse: a body and the most rows it may have to records and params.
+        query: makes a question of the options.
+        write: the answer.
+        asks_for_all: whether every feature needs a column, as MLflow's signature demands.
+    """
+
+    parse: Callable[..., PredictRequest]
+    query: QueryReader
+    write: Callable[[HybridCausalModel, Question, Prediction], bytes]
+    asks_for_all: bool
+
+
+def answer(model: HybridCausalModel, request: Incoming, policy: Policy, dialect: Dialect) -> Answer:
     """Answer one request.
 
     Raises:
         NonFiniteAnswerError: a record leads the model to NaN or infinity.
-        ServerError, ModelError: as `read_question`.
+        OutOfRangeError: so does one that is far from the training data.
+        ServerError, ModelError: as `read`.
     """
-    question = read_question(model, body, query_string, policy)
-    return write_answer(model, question, Lists.of(model.predict(question.encoded.x, question.query)))
+    question = read(model, request, policy, dialect)
+    prediction = ask(model, question)
+    n = len(question.encoded.x)
+    if request.answer is Format.JSON:
+        return Answer(dialect.write(model, question, prediction), n)
+    columns, warnings = answer_columns(prediction, question.encoded), warnings_of(model, question)
+    return Answer(write_table(columns, n, request.answer, warnings), n, request.answer)
 
 
-def read_question(model: HybridCausalModel, body: bytes, query_string: bytes, policy: Policy) -> Question:
+def read(model: HybridCausalModel, request: Incoming, policy: Policy, dialect: Dialect) -> Question:
     """Read a request and hold it against every rule.
 
     Raises:
-        InvalidJsonError: the body is not JSON.
-        TooManyRowsError: more records than the policy allows.
-        RecordError: JSON that is no valid record.
+        InvalidJsonError, InvalidTableError: the body is not what its type says.
+        TooManyRowsError, InflationError: more than the policy allows.
+        RecordError: no valid record; MissingColumnError: not all features, where the dialect asks for all.
         OptionError: an option that is unknown, given twice, or that the model cannot follow.
     """
-    request = parse_predict(body, max_rows=policy.max_rows)
-    query, missing = POINT, policy.missing
-    if request.params or query_string:
-        options = merge_options(request.params, parse_query(query_string))
-        missing = _missing_policy(options.pop("missing", None), missing)
-        query = effect_query(len(model.treatment_names), **options)
-    return Question(model.schema.encode_records(request.records, missing), query)
+    schema, body = model.schema, request.body
+    if request.format is Format.JSON:
+        parsed = dialect.parse(body, max_rows=policy.max_rows)
+        query, missing = _options(model, parsed.params, request.query_string, policy, dialect.query)
+        encoded = schema.encode_records(parsed.records, missing)
+        if dialect.asks_for_all:
+            _check_columns(model, set().union(*parsed.records))
+        return pose(model, encoded, query)
+    if request.format is Format.CSV:
+        table = read_csv(body, schema, max_rows=policy.max_rows)
+    else:
+        table = read_table(body, request.format, schema, policy.tables)
+    query, missing = _options(model, {}, request.query_string, policy, dialect.query)
+    if dialect.asks_for_all:
+        _check_columns(model, table)
+    return pose(model, schema.encode_columns(table, missing), query)
+
+
+def question_of(
+    model: HybridCausalModel,
+    columns: Columns,
+    params: Mapping[str, object],
+    query_string: bytes,
+    policy: Policy,
+) -> Question:
+    """Make a question of a table with a column for each feature.
+
+    Raises:
+        MissingColumnError, RecordError, OptionError: as `read`.
+    """
+    query, missing = _options(model, params, query_string, policy, signature_query)
+    _check_columns(model, columns)
+    return pose(model, model.schema.encode_columns(columns, missing), query)
+
+
+def _check_columns(model: HybridCausalModel, columns: Collection[str]) -> None:
+    if absent := model.schema.missing_columns(columns):
+        raise MissingColumnError(absent)
+
+
+def pose(model: HybridCausalModel, encoded: Encoded, query: EffectQuery) -> Question:
+    """Make a question of encoded records.
+
+    Raises:
+        InvalidValueError: a value no net could be given.
+    """
+    return Question(encoded, query, model.reach.beyond(encoded.x))
+
+
+def ask(model: HybridCausalModel, question: Question) -> Prediction:
+    """Ask the model.
+
+    Raises:
+        NonFiniteAnswerError, OutOfRangeError: as `answer`.
+    """
+    try:
+        return model.predict(question.encoded.x, question.query)
+    except NonFiniteAnswerError as exc:
+        raise blame(model, question, exc) from exc
+
+
+def blame(model: HybridCausalModel, question: Question, error: NonFiniteAnswerError) -> Exception:
+    """Whose fault an answer is that is not finite: the caller's, of values far off, else the model's."""
+    if question.beyond is None or not question.beyond[error.row].any():
+        return error
+    far = np.flatnonzero(question.beyond[error.row])
+    return OutOfRangeError(error.row, [model.schema.columns[column] for column in far])
+
+
+def warnings_of(model: HybridCausalModel, question: Question) -> Sequence[Mapping[str, object]]:
+    """One warning for each feature with values that are not typical of the training rows."""
+    if question.beyond is None:
+        return ()
+    reach, warnings = model.reach, []
+    for column in np.flatnonzero(question.beyond.any(axis=0)).tolist():
+        rows = np.flatnonzero(question.beyond[:, column])
+        warnings.append(
+            {
+                "code": "untypical_value",
+                "message": f"more than {TYPICAL_SD:g} training standard deviations from the training mean",
+                "feature": reach.columns[column],
+                "typical": [float(reach.low[column]), float(reach.high[column])],
+                "rows": rows[:MAX_LISTED].tolist(),
+                "n_rows": len(rows),
+            }
+        )
+    return warnings
+
+
+def read_question(model: HybridCausalModel, body: bytes, query_string: bytes, policy: Policy) -> Question:
+    """Read a request in the server's own JSON; as `read`."""
+    return read(model, Incoming(body, query_string), policy, NATIVE)
 
 
 def write_answer(model: HybridCausalModel, question: Question, lists: Lists, start: int = 0) -> Answer:
     """Write what the model answered; the question's rows stand from `start` on."""
-    encoded = question.encoded
-    return Answer(encode_answer(model, question.query, encoded, lists, start), len(encoded.x))
+    encoded, warnings = question.encoded, warnings_of(model, question)
+    return Answer(encode_answer(model, question.query, encoded, lists, start, warnings), len(encoded.x))
 
 
-def merge_options(params: Mapping[str, object], query: Mapping[str, object]) -> dict[str, object]:
-    """The options of body and query together; null counts as not given.
-
-    Raises:
-        OptionError: one is unknown, or given in both.
-    """
-    given = {name: value for name, value in params.items() if value is not None}
-    for name in (*params, *query):
-        if name not in OPTIONS:
-            nearest = difflib.get_close_matches(name[:128], OPTIONS, n=1, cutoff=0.0)[0]
-            expected = f"one of {', '.join(OPTIONS)} (nearest: {nearest})"
-            raise OptionError(name[:128], expected=expected, found="an unknown option")
-    if twice := sorted(given.keys() & query.keys()):
-        raise OptionError(twice[0], expected="it in the body or in the query", found="it in both")
-    return {**given, **query}
+def _options(
+    model: HybridCausalModel,
+    params: Mapping[str, object],
+    query_string: bytes,
+    policy: Policy,
+    read_query: QueryReader,
+) -> tuple[EffectQuery, MissingPolicy]:
+    if not (params or query_string):
+        return POINT, policy.missing
+    options = merge_options(params, parse_query(query_string))
+    missing = missing_policy(options.pop("missing", None), policy.missing)
+    return read_query(len(model.treatment_names), options), missing
 
 
-def parse_query(query_string: bytes) -> dict[str, object]:
-    """Read options from a query string; several numbers are separated by commas.
-
-    Raises:
-        OptionError: one given twice, or text where a number is wanted.
-    """
-    if not query_string:
-        return {}
-    try:
-        text = query_string.decode("ascii")
-        fields = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MAX_QUERY_FIELDS)
-    except ValueError as exc:
-        raise OptionError("query string", expected="name=value pairs", found="other text") from exc
-    options: dict[str, object] = {}
-    for name, value in fields:
-        if name in options:
-            raise OptionError(name[:128], expected="one value", found="it twice in the query")
-        options[name] = _numbers(name, value) if name in OPTIONS and name != "missing" else value
-    return options
+def _native_query(n_treatments: int, options: Mapping[str, object]) -> EffectQuery:
+    return effect_query(n_treatments, **options)
 
 
-def _numbers(name: str, text: str) -> object:
-    """A number, or a list of them: JSON's numbers, not the wider grammar Python reads."""
-    parts = [_number(name, part) for part in text.split(",")]
-    return parts[0] if len(parts) == 1 else parts
+def _write_native(model: HybridCausalModel, question: Question, prediction: Prediction) -> bytes:
+    return write_answer(model, question, Lists.of(prediction)).body
 
 
-def _number(name: str, text: str) -> object:
-    try:
-        number = parse_json(text.encode())
-    except InvalidJsonError:
-        number = None
-    if type(number) not in (int, float):
-        raise OptionError(name, expected="numbers separated by commas", found="other text")
-    return number
+def _write_mlflow(model: HybridCausalModel, question: Question, prediction: Prediction) -> bytes:
+    return encode_predictions(prediction, question.encoded, warnings_of(model, question))
 
 
-def _missing_policy(value: object, default: MissingPolicy) -> MissingPolicy:
-    if value is None:
-        return default
-    try:
-        return MissingPolicy(value)  # type: ignore[arg-type]  # anything else is a ValueError
-    except ValueError:
-        expected = f"one of {', '.join(MissingPolicy)}"
-        raise OptionError("missing", expected=expected, found="another value") from None
+NATIVE = Dialect(parse_predict, _native_query, _write_native, asks_for_all=False)
+"""Of `POST /predict/{id}`."""
+MLFLOW = Dialect(parse_invocation, signature_query, _write_mlflow, asks_for_all=True)
+"""Of `POST /invocations`."""

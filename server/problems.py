@@ -1,5 +1,6 @@
 """An error as a caller sees it, in the one shape: {"error": {"code", "message", "details", "request_id"}}.
 
+Under /v2 it is the Open Inference Protocol's: {"error": "code: message"}, the request id in the header alone.
 Never a trace, never the payload: every text is cut short.
 """
 
@@ -33,8 +34,10 @@ class Problem:
         unavailable = self.status == HTTPStatus.SERVICE_UNAVAILABLE
         return {"Retry-After": str(RETRY_AFTER_S)} if unavailable else {}
 
-    def to_bytes(self, request_id: str) -> bytes:
-        """The answer's JSON."""
+    def to_bytes(self, request_id: str, path: str = "") -> bytes:
+        """The answer's JSON, in the shape that callers of this path know."""
+        if path == "/v2" or path.startswith("/v2/"):
+            return orjson.dumps({"error": _cut(f"{self.code}: {self.message}", MAX_MESSAGE)})
         error = {
             "code": self.code,
             "message": _cut(self.message, MAX_MESSAGE),

@@ -26,7 +26,19 @@ from server.errors.models import (
     RetiredModelError,
     UnknownModelError,
 )
-from server.errors.requests import BodyTooLargeError, InvalidJsonError, MediaTypeError, TooManyRowsError
+from server.errors.requests import (
+    BodyTooLargeError,
+    InflationError,
+    InvalidCompressionError,
+    InvalidJsonError,
+    InvalidTableError,
+    MediaTypeError,
+    MissingColumnError,
+    NotAcceptableError,
+    OutOfRangeError,
+    TooManyRowsError,
+    UnnamedModelError,
+)
 from server.errors.root import MAX_NAME, ServerError
 from server.errors.starting import AddressError, SettingError, UnknownSettingError
 from server.errors.status import STATUS
@@ -36,7 +48,10 @@ __all__ = [
     "BodyTooLargeError",
     "DeadlineExceededError",
     "ForeignFilesError",
+    "InflationError",
+    "InvalidCompressionError",
     "InvalidJsonError",
+    "InvalidTableError",
     "LoadFailedError",
     "MAX_NAME",
     "MediaTypeError",
@@ -44,12 +59,15 @@ __all__ = [
     "MirrorDeniedError",
     "MirrorError",
     "MirrorUnavailableError",
+    "MissingColumnError",
     "ModelRefusedError",
     "NoMirrorError",
+    "NotAcceptableError",
     "NotEnoughMemoryError",
     "NotReadyError",
     "ObjectMissingError",
     "ObjectTooLargeError",
+    "OutOfRangeError",
     "OverloadedError",
     "QuarantinedModelError",
     "RetiredModelError",
@@ -60,4 +78,5 @@ __all__ = [
     "TooManyRowsError",
     "UnknownModelError",
     "UnknownSettingError",
+    "UnnamedModelError",
 ]

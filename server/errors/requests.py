@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from pyfunc.errors import MAX_LISTED
 from server.errors.root import MAX_NAME, ServerError
 
 
@@ -55,3 +56,91 @@ class TooManyRowsError(ServerError):
     def details(self) -> Mapping[str, object]:
         """The limit."""
         return {"max_rows": self.limit}
+
+
+class NotAcceptableError(ServerError):
+    """An answer in none of the formats there are."""
+
+    code = "not_acceptable"
+
+    def __init__(self, formats: Sequence[str]) -> None:
+        super().__init__(f"Accept: expected one of {', '.join(formats)}, found none of them")
+
+
+class InvalidTableError(ServerError):
+    """A body that is no table of its format."""
+
+    code = "invalid_table"
+
+    def __init__(self, kind: str, *, found: str) -> None:
+        super().__init__(f"expected a table as {kind}, found {found[:MAX_NAME]}")
+
+
+class InvalidCompressionError(ServerError):
+    """A body that is not what Content-Encoding says."""
+
+    code = "invalid_compression"
+
+    def __init__(self, found: str) -> None:
+        super().__init__(f"expected one whole gzip stream, found {found}")
+
+
+class InflationError(ServerError):
+    """A compressed body that grows beyond what any table does; the rest was not inflated."""
+
+    code = "inflates_too_much"
+
+    def __init__(self, limit: str) -> None:
+        super().__init__(
+            f"expected a body that inflates to at most {limit}, found more; send it uncompressed"
+        )
+
+
+class MissingColumnError(ServerError):
+    """A table without a column for each feature, where the protocol asks for all of them."""
+
+    code = "missing_column"
+
+    def __init__(self, missing: Sequence[str]) -> None:
+        self.missing = tuple(missing)
+        listed = ", ".join(repr(name[:MAX_NAME]) for name in missing[:MAX_LISTED])
+        super().__init__(
+            f"expected a column for each feature, missing {len(missing)}: {listed}; null is a missing value, "
+            "and POST /predict/{model_id} takes records that leave features out"
+        )
+
+    @property
+    def details(self) -> Mapping[str, object]:
+        """The first missing names."""
+        return {"missing": list(self.missing[:MAX_LISTED]), "n_missing": len(self.missing)}
+
+
+class OutOfRangeError(ServerError):
+    """Values so far from the training data that the model has no finite answer."""
+
+    code = "out_of_range"
+
+    def __init__(self, row: int, features: Sequence[str]) -> None:
+        self.row, self.features = row, tuple(features)
+        listed = ", ".join(repr(name) for name in features[:MAX_LISTED])
+        super().__init__(
+            f"row {row}: {listed}: expected values near the training data, found some so far off that the "
+            "model has no finite answer; see mean and scale in GET /models/{model_id}/info"
+        )
+
+    @property
+    def details(self) -> Mapping[str, object]:
+        """Where they stand."""
+        return {"row": self.row, "features": list(self.features[:MAX_LISTED])}
+
+
+class UnnamedModelError(ServerError):
+    """A path that names no model, and several are served."""
+
+    code = "model_not_named"
+
+    def __init__(self, found: int) -> None:
+        super().__init__(
+            f"expected one model, found {found}; POST /models/{{model_id}}/invocations, or set "
+            "TAUSERVE_DEFAULT_MODEL"
+        )

@@ -16,17 +16,36 @@ from server.errors.models import (
     RetiredModelError,
     UnknownModelError,
 )
-from server.errors.requests import BodyTooLargeError, InvalidJsonError, MediaTypeError, TooManyRowsError
+from server.errors.requests import (
+    BodyTooLargeError,
+    InflationError,
+    InvalidCompressionError,
+    InvalidJsonError,
+    InvalidTableError,
+    MediaTypeError,
+    MissingColumnError,
+    NotAcceptableError,
+    OutOfRangeError,
+    TooManyRowsError,
+    UnnamedModelError,
+)
 
 STATUS: Mapping[type[BaseException], HTTPStatus] = {
     InvalidJsonError: HTTPStatus.BAD_REQUEST,
+    InvalidTableError: HTTPStatus.BAD_REQUEST,
+    InvalidCompressionError: HTTPStatus.BAD_REQUEST,
     UnknownModelError: HTTPStatus.NOT_FOUND,
+    UnnamedModelError: HTTPStatus.NOT_FOUND,
+    NotAcceptableError: HTTPStatus.NOT_ACCEPTABLE,
     RetiredModelError: HTTPStatus.GONE,
     BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     TooManyRowsError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    InflationError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     MediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     RecordError: HTTPStatus.UNPROCESSABLE_ENTITY,
     OptionError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    MissingColumnError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    OutOfRangeError: HTTPStatus.UNPROCESSABLE_ENTITY,
     # The record was valid: it is the model that has no answer to it.
     NonFiniteAnswerError: HTTPStatus.INTERNAL_SERVER_ERROR,
     NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,

@@ -46,6 +46,7 @@ class ModelRow(BaseModel):
     loaded: bool
     current: bool = Field(description="whether the index says that this version answers for the model")
     answered_by: str | None = Field(description="the version that does answer for the model now")
+    suspect: bool | None = Field(None, description="Several typical records had no finite answer")
     reason: Reason | None = None
 
 

@@ -10,17 +10,18 @@ from fastapi import APIRouter, Response
 from server.models import Models
 from server.routes.documents import ERRORS, Health, Status
 from server.settings import Execution
+from server.suspects import Suspects
 
 
-def router(models: Models, execution: Execution) -> APIRouter:
+def router(models: Models, execution: Execution, suspects: Suspects) -> APIRouter:
     """The endpoints over these models."""
     routes = APIRouter(tags=["health"])
 
     @routes.get("/health", responses={200: {"model": Health}})
     async def health() -> Response:
-        """`healthy`, `degraded` if a model was refused, `starting` until ready; always 200."""
+        """`healthy`, `degraded` if a model was refused or is suspect, `starting` until ready; always 200."""
         answer: dict[str, object] = {
-            "status": models.status,
+            "status": "degraded" if suspects and models.status == "healthy" else models.status,
             "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "execution_mode": execution.mode,
             "pipeline_execution_id": execution.execution_id,

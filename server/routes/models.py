@@ -17,16 +17,17 @@ from server.middleware import context_of
 from server.models import Models
 from server.routes.documents import ERRORS, ModelInfo, ModelList
 from server.routes.health import json_response
+from server.suspects import Suspects
 
 
-def router(models: Models) -> APIRouter:
+def router(models: Models, suspects: Suspects) -> APIRouter:
     """The endpoints over these models."""
     routes = APIRouter(tags=["models"])
 
     @routes.get("/models", responses={200: {"model": ModelList}, 503: ERRORS[503]})
     async def list_models() -> Response:
         """Every registry row, as the last sync saw it; `ready` only where its version is served."""
-        rows = [_row(view) for view in row_views(models.catalog)]
+        rows = [_row(view, suspects) for view in row_views(models.catalog)]
         return json_response({"models": rows, "count": len(rows), "index": _index(models.index_state)})
 
     @routes.get(
@@ -59,7 +60,7 @@ async def serve(models: Models, reference: str, request: Request) -> Served:
     return await run_sync(models.load, ref) if entry is None else entry
 
 
-def _row(view: RowView) -> dict[str, object]:
+def _row(view: RowView, suspects: Suspects) -> dict[str, object]:
     row = view.row
     answer: dict[str, object] = {
         "model_id": row.model_id,
@@ -72,6 +73,8 @@ def _row(view: RowView) -> dict[str, object]:
         "current": view.current,
         "answered_by": view.answered_by,
     }
+    if view.loaded and suspects.is_suspect(row.model_id, row.version):
+        answer["suspect"] = True
     if view.reason is not None:
         answer["reason"] = {"code": view.reason.code, "message": view.reason.message}
     return answer

@@ -52,6 +52,13 @@ class Reader:
             raise SettingError(key, value, wanted=f"one of {', '.join(choices)}")
         return value
 
+    def model_id(self, key: str) -> str | None:
+        """One model id, or none."""
+        value = self.text(key, "")
+        if value and not MODEL_ID.match(value):
+            raise SettingError(key, value, wanted="a model id")
+        return value or None
+
     def model_ids(self, key: str) -> tuple[str, ...]:
         """Model ids separated by commas, each once."""
         return self._names(key, MODEL_ID, wanted="model ids separated by commas")

@@ -18,6 +18,7 @@ from server.mirror import FolderMirror
 from server.models import Models
 from server.predict import Policy
 from server.settings import Settings
+from server.suspects import Suspects
 from tests.bundles import FOREST, expected
 from tests.mirrors import MirrorFolder
 from tests.server.conftest import CATEGORY, SAMPLES, THREE
@@ -31,6 +32,17 @@ ENDPOINTS = {
     ("GET", "/models"),
     ("GET", "/models/{model_id}/info"),
     ("POST", "/predict/{model_id}"),
+    ("POST", "/invocations"),
+    ("POST", "/models/{model_id}/invocations"),
+    ("GET", "/v2"),
+    ("GET", "/v2/health/live"),
+    ("GET", "/v2/health/ready"),
+    ("GET", "/v2/models/{model_id}"),
+    ("GET", "/v2/models/{model_id}/ready"),
+    ("POST", "/v2/models/{model_id}/infer"),
+    ("GET", "/v2/models/{model_id}/versions/{version}"),
+    ("GET", "/v2/models/{model_id}/versions/{version}/ready"),
+    ("POST", "/v2/models/{model_id}/versions/{version}/infer"),
 }
 INFO_KEYS = [
     "certificate",
@@ -134,7 +146,7 @@ def test_there_are_no_other_routes(tmp_path: Path) -> None:
     """What is not listed here was added without a decision."""
     policy = Policy(MissingPolicy.IMPUTE, max_rows=1)
     models = Models(FolderMirror(tmp_path))
-    app = create_api(Settings(Places.from_environ({})), models, policy, Metrics(lambda: 0))
+    app = create_api(Settings(Places.from_environ({})), models, policy, Metrics(lambda: 0), Suspects())
     found = {
         (method, context.path)
         for context in iter_route_contexts(app.routes)

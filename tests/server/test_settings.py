@@ -25,6 +25,9 @@ WRONG = {
     "TAUSERVE_MISSING_POLICY": ("mean", "IMPUTE"),
     "TAUSERVE_MAX_BODY_BYTES": ("0", "8MiB", "1e6"),
     "TAUSERVE_MAX_ROWS": ("0", "-5"),
+    "TAUSERVE_MAX_TABLE_BYTES": ("0", "64MiB"),
+    "TAUSERVE_MAX_TABLE_ROWS": ("0", "1e6"),
+    "TAUSERVE_DEFAULT_MODEL": ("a b", "../x", "a,b"),
     "TAUSERVE_INFERENCE_THREADS": ("0", "all", "2000"),
     "TAUSERVE_MAX_WAITING": ("0", "many"),
     "TAUSERVE_MAX_WAIT_MS": ("0", "1s"),
@@ -75,6 +78,9 @@ def test_every_variable_is_read() -> None:
             "TAUSERVE_MISSING_POLICY": "reject",
             "TAUSERVE_MAX_BODY_BYTES": "1000",
             "TAUSERVE_MAX_ROWS": "7",
+            "TAUSERVE_MAX_TABLE_BYTES": "2000",
+            "TAUSERVE_MAX_TABLE_ROWS": "70",
+            "TAUSERVE_DEFAULT_MODEL": "a",
             "TAUSERVE_INFERENCE_THREADS": "3",
             "TAUSERVE_MAX_WAITING": "5",
             "TAUSERVE_MAX_WAIT_MS": "250",
@@ -87,7 +93,7 @@ def test_every_variable_is_read() -> None:
     assert Bucket("prod") == settings.places.artifacts
     assert Execution("step-functions", "run-1", "2025-01-01T00:00:00Z") == settings.execution
     assert ("::1", 9000, ("a", "b")) == (settings.host, settings.port, settings.loading.preload)
-    assert RequestRules(MissingPolicy.REJECT, 1000, 7) == settings.requests
+    assert RequestRules(MissingPolicy.REJECT, 1000, 7, 2000, 70, "a") == settings.requests
     assert AdmissionRules(threads=3, max_waiting=5, max_wait_ms=250, timeout_s=9) == settings.admission
     assert (3, "warning") == (settings.drain_s, settings.log_level)
 

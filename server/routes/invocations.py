@@ -1,0 +1,27 @@
+"""`POST /invocations`, `/models/{id}/invocations`: MLflow's scoring protocol."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from server.predict import MLFLOW
+from server.routes.documents import ERRORS
+from server.routes.exchange import Exchange
+
+
+def router(exchange: Exchange, default_model: str | None) -> APIRouter:
+    """The endpoints over these models; `/invocations` means the default one, else the only one."""
+    routes = APIRouter(tags=["mlflow"])
+
+    @routes.post("/invocations", responses=ERRORS)
+    async def invoke(request: Request) -> Response:
+        """Ask the one model there is, or `TAUSERVE_DEFAULT_MODEL`, as `mlflow models serve` is asked."""
+        reference = default_model or exchange.models.catalog.only_model()
+        return await exchange.ask(request, reference, MLFLOW)
+
+    @routes.post("/models/{model_id}/invocations", responses=ERRORS)
+    async def invoke_model(model_id: str, request: Request) -> Response:
+        """Ask a model, `{id}` or `{id}@{version}`, as `mlflow models serve` is asked."""
+        return await exchange.ask(request, model_id, MLFLOW)
+
+    return routes

@@ -1,0 +1,90 @@
+"""`/v2/…`: the Open Inference Protocol, version 2, of the server, its models, and their versions."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from fastapi import APIRouter, Request, Response
+
+import server
+from server.catalog import Served
+from server.errors import MediaTypeError, NotReadyError
+from server.media import Format
+from server.predict import Answer, Policy, ask, question_of, warnings_of
+from server.protocols.open_inference import PLATFORM, describe_tensors, encode_inference, parse_infer
+from server.routes.documents import ERRORS
+from server.routes.exchange import Exchange
+from server.routes.health import json_response
+from server.routes.models import serve
+
+_BINARY = "inference-header-content-length"
+
+
+def router(exchange: Exchange) -> APIRouter:
+    """The endpoints over these models."""
+    routes = APIRouter(prefix="/v2", tags=["open inference protocol"])
+    models = exchange.models
+
+    @routes.get("", responses=ERRORS)
+    async def describe_server() -> Response:
+        """Name and version; there are no extensions."""
+        return json_response({"name": "tauserve", "version": server.VERSION, "extensions": []})
+
+    @routes.get("/health/live", responses=ERRORS)
+    async def server_is_live() -> Response:
+        """The process answers."""
+        return json_response({"live": True})
+
+    @routes.get("/health/ready", responses=ERRORS)
+    async def server_is_ready() -> Response:
+        """Every current model is loaded, or refused with a reason; until then 503."""
+        models.check_ready()
+        return json_response({"ready": True})
+
+    @routes.get("/models/{model_id}", responses=ERRORS)
+    @routes.get("/models/{model_id}/versions/{version}", responses=ERRORS)
+    async def describe_model(request: Request, model_id: str, version: str | None = None) -> Response:
+        """Its versions, and the tensors it takes and answers."""
+        entry = await serve(models, _reference(model_id, version), request)
+        listed = models.catalog.index.models.get(entry.ref.model_id)  # gone, if withdrawn this moment
+        versions = sorted(listed.versions) if listed else [entry.ref.version]
+        described = {"name": entry.ref.model_id, "versions": versions, "platform": PLATFORM}
+        return json_response({**described, **describe_tensors(entry.model)})
+
+    @routes.get("/models/{model_id}/ready", responses=ERRORS)
+    @routes.get("/models/{model_id}/versions/{version}/ready", responses=ERRORS)
+    async def model_is_ready(model_id: str, version: str | None = None) -> Response:
+        """It is in memory; else 503, or why it never will be."""
+        reference = _reference(model_id, version)
+        if models.ready(reference) is None:
+            models.catalog.check_not_refused(models.catalog.resolve(reference))
+            raise NotReadyError(1)
+        return json_response({"name": model_id, "ready": True})
+
+    @routes.post("/models/{model_id}/infer", responses=ERRORS)
+    @routes.post("/models/{model_id}/versions/{version}/infer", responses=ERRORS)
+    async def infer(request: Request, model_id: str, version: str | None = None) -> Response:
+        """Ask a model with one tensor a feature."""
+        entry = await serve(models, _reference(model_id, version), request)
+        if (length := request.headers.get(_BINARY)) is not None:
+            raise MediaTypeError("Inference-Header-Content-Length", expected="none", found=length)
+        body, _ = await exchange.read(request, (Format.JSON,))
+        work = partial(_infer, entry, body, request.scope["query_string"], exchange.policy)
+        return await exchange.run(request, entry, work)
+
+    return routes
+
+
+def _reference(model_id: str, version: str | None) -> str:
+    return model_id if version is None else f"{model_id}@{version}"
+
+
+def _infer(entry: Served, body: bytes, query_string: bytes, policy: Policy) -> Answer:
+    model = entry.model
+    request = parse_infer(body, model.schema, max_rows=policy.max_rows)
+    question = question_of(model, request.columns, request.parameters, query_string, policy)
+    prediction = ask(model, question)
+    warnings = warnings_of(model, question)
+    reference = (entry.ref.model_id, entry.ref.version)
+    written = encode_inference(request, reference, prediction, question.encoded, warnings)
+    return Answer(written, len(question.encoded.x))
