@@ -6,7 +6,9 @@ still not be the last; reads are consistent. A reply that is not whole counts as
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+import time
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,7 @@ from botocore.exceptions import ClientError
 
 from registry_sync.aws import aws_errors, error_code
 from registry_sync.errors import RowExistsError, UnavailableError
-from registry_sync.rows import ATTRIBUTES
+from registry_sync.rows import ATTRIBUTES, RowKey
 from registry_sync.source import Item
 
 if TYPE_CHECKING:
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
+MOST_KEYS = 100
+"""Of one BatchGetItem: the service's limit."""
+BATCH_ATTEMPTS = 6
+_BACKOFF_S = 0.05
 _ALIASES = {f"#{name}": name for name in ATTRIBUTES}
 _PROJECTION = ", ".join(_ALIASES)
 _KEY_ALIAS = {"#model_id": "model_id"}
@@ -78,6 +84,35 @@ class DynamoDBSource:
             )
         item = reply.get("Item")
         return _item(item) if item else None
+
+    def get_many(self, keys: Iterable[RowKey]) -> Iterator[Item]:
+        """The items with these keys, of those there are, each once; a hundred a request."""
+        wanted = [{"model_id": {"S": key[0]}, "created_at": {"S": key[1]}} for key in dict.fromkeys(keys)]
+        for start in range(0, len(wanted), MOST_KEYS):
+            yield from self._get_batch(wanted[start : start + MOST_KEYS])
+
+    def _get_batch(self, keys: list[dict[str, Any]]) -> Iterator[Item]:
+        """The service may leave keys for another request, as when it is throttled."""
+        options = {
+            "ConsistentRead": True,
+            "ProjectionExpression": _PROJECTION,
+            "ExpressionAttributeNames": _ALIASES,
+        }
+        in_vain = 0
+        with aws_errors(self.name):
+            while keys:
+                request: Any = {self._table: {"Keys": keys, **options}}
+                reply = self._client.batch_get_item(RequestItems=request)
+                for item in reply["Responses"].get(self._table, ()):
+                    yield _item(item)
+                unprocessed = reply.get("UnprocessedKeys", {})
+                left = unprocessed[self._table]["Keys"] if self._table in unprocessed else []
+                in_vain = in_vain + 1 if len(left) == len(keys) else 0
+                if in_vain == BATCH_ATTEMPTS:
+                    raise UnavailableError(f"{self.name}: left {len(left)} keys for later {in_vain} times")
+                if left:
+                    time.sleep(_BACKOFF_S * 2**in_vain * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+                keys = list(left)
 
     def create(self, item: Item) -> None:
         """Write an item under a key that is not taken."""

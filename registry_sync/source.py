@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
+
+from registry_sync.rows import RowKey
 
 Item = Mapping[str, object]
 
@@ -24,6 +26,9 @@ class RegistrySource(Protocol):
 
     def get(self, model_id: str, created_at: str) -> Item | None:
         """The item with this key, if there is one."""
+
+    def get_many(self, keys: Iterable[RowKey]) -> Iterator[Item]:
+        """The items with these keys, of those there are, each once, in no order; as fresh as `get`."""
 
     def create(self, item: Item) -> None:
         """Write an item under a key that is not taken.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from registry_sync.errors import (
     SyncError,
     UnavailableError,
 )
+from registry_sync.rows import RowKey
 from registry_sync.source import Item
 
 BUSY_TIMEOUT_S = 10.0
@@ -63,6 +64,13 @@ class SqliteSource:
         with self._connection() as connection:
             row = connection.execute(_GET, (model_id, created_at)).fetchone()
         return None if row is None else _item(*row)
+
+    def get_many(self, keys: Iterable[RowKey]) -> Iterator[Item]:
+        """The items with these keys, of those there are, each once."""
+        with self._connection() as connection:
+            for key in dict.fromkeys(keys):
+                for row in connection.execute(_GET, key):
+                    yield _item(*row)
 
     def create(self, item: Item) -> None:
         """Write an item under a key that is not taken; makes the file and the table if needed."""

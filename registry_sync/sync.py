@@ -39,6 +39,7 @@ from registry_sync.source import Item, RegistrySource
 from registry_sync.store import ArtifactStore, ObjectStat, StoredObject
 
 INDEX_ATTEMPTS = 8
+_CHANGING = (Kind.CONVERT, Kind.CERTIFY, Kind.RETIRE, Kind.PRUNE)
 _BACKOFF_S = 0.05
 
 
@@ -175,13 +176,11 @@ def _back_off(attempt: int) -> None:
 
 def _edited(sides: Sides, plan: SyncPlan) -> RowKey | None:
     """A row that was edited after the plan was made, of those that change what is served."""
-    for action in plan.actions:
-        if action.kind not in (Kind.CONVERT, Kind.CERTIFY, Kind.RETIRE, Kind.PRUNE):
-            continue
-        item, now = sides.source.get(*action.key), sides.now()
-        if not _still(action, None if item is None else sides.read_row(item, now), now):
-            return action.key
-    return None
+    actions = [action for action in plan.actions if action.kind in _CHANGING]
+    now = sides.now()
+    items = sides.source.get_many(action.key for action in actions)
+    rows = {row.key: row for row in (sides.read_row(item, now) for item in items)}
+    return next((action.key for action in actions if not _still(action, rows.get(action.key), now)), None)
 
 
 def _still(action: Action, row: RegistryRow | RowFault | None, now: datetime) -> bool:

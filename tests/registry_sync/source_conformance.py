@@ -83,6 +83,16 @@ class SourceConformance:
         door.put(rows)
         assert list(map(_key, rows)) == sorted(map(_key, source.scan()))
 
+    def test_many_are_read_again_by_their_keys(self, source: RegistrySource, door: RowDoor) -> None:
+        """As they are now, whole; keys that are gone, or asked for twice, add nothing."""
+        rows = [item(f"model-{number:03}", bundle_size=number) for number in range(230)]
+        door.put(rows)
+        door.put([{**rows[7], "status": "retired"}])
+        keys = [*map(_key, rows), _key(rows[0]), ("model-000", "2026-01-01T00:00:00"), ("none", "none")]
+        found = sorted(source.get_many(keys), key=_key)
+        assert [*rows[:7], {**rows[7], "status": "retired"}, *rows[8:]] == found
+        assert [] == list(source.get_many([]))
+
     def test_creates_a_row_once(self, source: RegistrySource, door: RowDoor) -> None:
         """A taken key stays as it is."""
         row = item(treatment_names=["a", "b"], bundle_size=12)

@@ -6,11 +6,8 @@ Nothing that is secret may reach a message, whatever a service quotes.
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -20,40 +17,10 @@ from registry_sync.dynamodb import DynamoDBSource
 from registry_sync.errors import PermissionDeniedError, SyncError, UnavailableError
 from registry_sync.s3 import S3Store
 from tests.aws import AwsEndpoint
+from tests.registry_sync.answering import Answer, answering, point_to
 from tests.registry_sync.wired import Wired
 
 SECRET = "S3CR3T/key+of/nobody"  # noqa: S105 - nobody's
-Answer = tuple[int, str]
-
-
-@contextmanager
-def answering(answer: Callable[[int], Answer]) -> Iterator[tuple[str, list[str]]]:
-    """A service on loopback that answers its n-th request, from 0; its address, and the paths asked for."""
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            asked.append(self.path)
-            status, text = answer(len(asked) - 1)
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(text.encode())))
-            self.end_headers()
-            self.wfile.write(text.encode())
-
-        do_POST = do_PUT = do_GET
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", asked
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def credentials(minutes: float, number: int = 0) -> Answer:
@@ -135,13 +102,6 @@ def test_a_source_without_credentials(
             list(DynamoDBSource(dynamodb_client(), "registry").scan())
     assert code == exits.exit_code(caught.value), caught.value
     assert_says_nothing_secret(capfd, caught.value)
-
-
-def point_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every client ask this service, with credentials that do not change."""
-    monkeypatch.setattr("boto3.DEFAULT_SESSION", None)
-    for name, value in AwsEndpoint("service", url).environ.items():
-        monkeypatch.setenv(name, value)
 
 
 def dynamodb_refusal(code: str, message: str) -> Answer:

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -32,7 +32,7 @@ from registry_sync.errors import (
 )
 from registry_sync.folder import FolderStore
 from registry_sync.registration import Registered, Registration, register_bundle
-from registry_sync.rows import RegistryRow, parse_row
+from registry_sync.rows import RegistryRow, RowKey, parse_row
 from registry_sync.s3 import S3Store
 from registry_sync.source import Item, RegistrySource
 from registry_sync.sqlite import SqliteSource
@@ -424,6 +424,10 @@ class Dying:
     def get(self, model_id: str, created_at: str) -> Item | None:
         """As it was."""
         return self.source.get(model_id, created_at)
+
+    def get_many(self, keys: Iterable[RowKey]) -> Iterator[Item]:
+        """As it was."""
+        return self.source.get_many(keys)
 
     def create(self, item: Item) -> None:
         """Die before or after."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from registry_sync.folder import FolderStore
 from registry_sync.plan import Code
 from registry_sync.progress import JsonLines
 from registry_sync.publish import Publisher
+from registry_sync.rows import RowKey
 from registry_sync.source import Item
 from registry_sync.store import Fingerprint, StoredObject
 from registry_sync.sync import Scope, Sides, run_sync
@@ -78,6 +79,10 @@ class TableInMemory:
     def get(self, model_id: str, created_at: str) -> Item | None:
         """One row."""
         return self.rows.get((model_id, int(created_at[9])))
+
+    def get_many(self, keys: Iterable[RowKey]) -> Iterator[Item]:
+        """Some rows."""
+        return iter([row for key in keys if (row := self.get(*key))])
 
     def create(self, item: Item) -> None:
         """Not asked for."""

@@ -7,20 +7,19 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 
 from registry_sync.aws import dynamodb_client
-from registry_sync.dynamodb import DynamoDBSource
+from registry_sync.dynamodb import BATCH_ATTEMPTS, DynamoDBSource
 from registry_sync.errors import ConfigurationError, UnavailableError
 from registry_sync.rows import RowFault, parse_row
 from registry_sync.sqlite import SqliteSource
 from tests.aws import AwsEndpoint, free_port
+from tests.registry_sync.answering import answering, point_to
 from tests.registry_sync.source_conformance import BUCKET, NOW, RowDoor, SourceConformance, item
 
 
@@ -131,27 +130,6 @@ class TestDynamoDBSource(SourceConformance):
             list(source.scan())
 
 
-class _Pages(BaseHTTPRequestHandler):
-    """Answers one scan with the pages it is given; keeps where each request wanted to start."""
-
-    pages: ClassVar[list[dict[str, Any]]] = []
-    starts: ClassVar[list[object]] = []
-
-    def do_POST(self) -> None:
-        """Scan."""
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.starts.append(request.get("ExclusiveStartKey"))
-        body = json.dumps(self.pages[len(self.starts) - 1]).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/x-amz-json-1.0")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Keep quiet."""
-
-
 def test_empty_page_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     """A page without rows but with a continuation key is followed by others.
 
@@ -159,24 +137,59 @@ def test_empty_page_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     to any scan. So the pages come from a server of our own.
     """
     first, last = {"model_id": {"S": "a"}, "created_at": {"S": "1"}}, {"model_id": {"S": "b"}}
-    _Pages.pages = [
+    pages = [
         {"Items": [], "LastEvaluatedKey": first},
         {"Items": [first], "LastEvaluatedKey": last},
         {"LastEvaluatedKey": first},
         {"Items": [last]},
     ]
-    with HTTPServer(("127.0.0.1", 0), _Pages) as server:
-        for name, value in AwsEndpoint("pages", f"http://127.0.0.1:{server.server_port}").environ.items():
-            monkeypatch.setenv(name, value)
-        thread = Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            rows = list(DynamoDBSource(dynamodb_client(), "table").scan())
-        finally:
-            server.shutdown()
-            thread.join()
+    with answering(lambda number: (200, json.dumps(pages[number]))) as (url, asked):
+        point_to(url, monkeypatch)
+        rows = list(DynamoDBSource(dynamodb_client(), "table").scan())
     assert [{"model_id": "a", "created_at": "1"}, {"model_id": "b"}] == rows
-    assert [None, first, last, first] == _Pages.starts
+    assert [None, first, last, first] == [json.loads(body).get("ExclusiveStartKey") for _, body in asked]
+    assert all(json.loads(body)["ConsistentRead"] for _, body in asked)
+
+
+def test_keys_that_are_left_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the service does when it is throttled, or when sixteen megabytes are full."""
+    monkeypatch.setattr("registry_sync.dynamodb._BACKOFF_S", 0.0)
+    a, b = ({"model_id": {"S": name}, "created_at": {"S": "1"}} for name in ("a", "b"))
+    replies = [
+        {"Responses": {}, "UnprocessedKeys": {"table": {"Keys": [a, b]}}},
+        {"Responses": {"table": [a]}, "UnprocessedKeys": {"table": {"Keys": [b]}}},
+        {"Responses": {"table": [b]}, "UnprocessedKeys": {}},
+    ]
+    with answering(lambda number: (200, json.dumps(replies[number]))) as (url, asked):
+        point_to(url, monkeypatch)
+        rows = list(DynamoDBSource(dynamodb_client(), "table").get_many([("a", "1"), ("b", "1")]))
+    assert ["a", "b"] == [row["model_id"] for row in rows]
+    requests = [json.loads(body)["RequestItems"]["table"] for _, body in asked]
+    assert [[a, b], [a, b], [b]] == [request["Keys"] for request in requests]
+    assert all(request["ConsistentRead"] for request in requests)
+
+
+def test_keys_that_are_always_left_are_transient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not asked for without end."""
+    monkeypatch.setattr("registry_sync.dynamodb._BACKOFF_S", 0.0)
+    key = {"model_id": {"S": "a"}, "created_at": {"S": "1"}}
+    left = json.dumps({"Responses": {}, "UnprocessedKeys": {"table": {"Keys": [key]}}})
+    with answering(lambda _: (200, left)) as (url, asked):
+        point_to(url, monkeypatch)
+        with pytest.raises(UnavailableError, match="left 1 keys"):
+            list(DynamoDBSource(dynamodb_client(), "table").get_many([("a", "1")]))
+    assert BATCH_ATTEMPTS == len(asked)
+
+
+@pytest.mark.parametrize("text", ["{", '{"Items": [{"model_id": {"S": "a"', ""])
+def test_a_reply_that_is_cut_is_not_an_empty_table(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Botocore makes a page without rows of it."""
+    with answering(lambda _: (200, text)) as (url, _):
+        point_to(url, monkeypatch)
+        source = DynamoDBSource(dynamodb_client(), "table")
+        for read in (lambda: list(source.scan()), lambda: source.get("a", "1")):
+            with pytest.raises(UnavailableError, match="a whole reply"):
+                read()
 
 
 def test_nobody_there_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
