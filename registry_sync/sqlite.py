@@ -7,13 +7,14 @@ as a missing table is with DynamoDB: an unattended sync must not take a misspelt
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from registry_sync.disk import disk_error
+from registry_sync.disk import disk_error, os_errors
 from registry_sync.errors import (
     ConfigurationError,
     DiskError,
@@ -104,8 +105,18 @@ class SqliteSource:
                 if not create:
                     connection.execute(_CHECK)
                 yield connection
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode == sqlite3.SQLITE_CANTOPEN:
+                self._check_open()
+            raise _sqlite_error(self.name, exc) from exc
         except sqlite3.Error as exc:
             raise _sqlite_error(self.name, exc) from exc
+
+    def _check_open(self) -> None:
+        """SQLite does not say why it cannot open its files (three, with the log); the system does."""
+        with os_errors(self.name), ExitStack() as opened:
+            for _ in range(3):
+                opened.callback(os.close, os.open(self._path, os.O_RDONLY | os.O_CLOEXEC))
 
 
 def _item(model_id: str, created_at: str, text: str) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from registry_sync.report import (
     sync_report,
     to_json,
 )
+from registry_sync.scratch import scratch
 from registry_sync.settings import Execution, MlflowSettings, deadline_s, is_certificate_required, statuses
 from registry_sync.settle import settle
 from registry_sync.step_functions import Ending, answer
@@ -69,7 +70,7 @@ def _run(
                 return _register(arguments)
             if arguments.command == "diff":
                 return run_diff(arguments, os.environ)
-            with workshop_of(os.environ) as workshop:
+            with scratch(), workshop_of(os.environ) as workshop:
                 return _sync(arguments, os.environ, workshop, limits)
     except Overdue:
         return _fail(DeadlineError(limits.deadline.seconds), arguments)

@@ -34,6 +34,9 @@ class Quiet:
     def event(self, name: str, **fields: object) -> None:
         """Nothing."""
 
+    def warning(self, name: str, **fields: object) -> None:
+        """Nothing."""
+
     def track(self, items, total, what):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201 - as it is
         """The items."""
         return items
