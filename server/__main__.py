@@ -1,4 +1,4 @@
-"""`python -m server` serves; `python -m server check` only loads and verifies."""
+"""`python -m server` serves; `check` only loads and verifies; `key` makes an API key."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import structlog
 
 from pyfunc.errors import ModelError
 from server import exits
+from server.access.callers import ALL
 from server.check import check
 from server.errors import ServerError
+from server.key_command import KeyRequest, print_key
 from server.serve import serve
 from server.settings import Settings
 from server.telemetry import configure_logs
@@ -28,6 +30,8 @@ def run(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     arguments = _parser().parse_args(argv)
     try:
+        if arguments.command == "key":
+            return print_key(KeyRequest(arguments.name, tuple(arguments.model or (ALL,)), arguments.expires))
         settings = Settings.from_environ(os.environ)
         configure_logs(settings.log_level)
         return check(settings) if arguments.command == "check" else serve(settings)
@@ -46,13 +50,19 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m server", description="Serve the mirror's models over REST.")
-    parser.add_argument(
-        "command",
-        nargs="?",
-        choices=("serve", "check"),
-        default="serve",
-        help="serve, or load and verify every current model and exit (default: %(default)s)",
+    parser.set_defaults(command="serve")
+    commands = parser.add_subparsers(title="commands", metavar="serve | check | key")
+    commands.add_parser("serve", help="serve; what no command means").set_defaults(command="serve")
+    commands.add_parser("check", help="load and verify every current model, and exit").set_defaults(
+        command="check"
     )
+    key = commands.add_parser("key", help="make an API key and the entry that accepts it")
+    key.set_defaults(command="key")
+    key.add_argument("name", metavar="NAME", help="of the client whose key it is")
+    key.add_argument(
+        "--model", action="append", metavar="ID", help="id or pattern; repeatable (default: all)"
+    )
+    key.add_argument("--expires", default="", metavar="ISO8601", help="default: never")
     return parser
 
 

@@ -7,6 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 import server
+from server.access.access import Access
 from server.fast_path import FastPath
 from server.metrics import Metrics
 from server.middleware import RequestMiddleware
@@ -21,15 +22,15 @@ from server.suspects import Suspects
 from server.workers import Workers
 
 
-def create_app(settings: Settings, loaded: Models) -> ASGIApp:
-    """The HTTP application over these models, which somebody else loads."""
+def create_app(settings: Settings, loaded: Models, access: Access) -> ASGIApp:
+    """The HTTP application over these models, which somebody else loads, for who has access."""
     rules, metrics = settings.requests, Metrics(lambda: loaded.loaded)
     tables = TableLimits(rules.max_table_rows, rules.max_table_bytes)
     policy = Policy(rules.missing_policy, rules.max_rows, tables)
     suspects = Suspects()
     api = create_api(settings, loaded, policy, metrics, suspects)
     plain = FastPath(api, loaded, policy, max_body_bytes=rules.max_body_bytes)
-    return RequestMiddleware(plain, metrics, suspects)
+    return RequestMiddleware(access.around(plain), metrics, suspects)
 
 
 def create_api(

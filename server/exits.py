@@ -13,6 +13,8 @@ from pyfunc.errors import ModelError
 from pyfunc.exit_codes import BUG, CONFIGURATION, DATA, OK, PERMISSION, TRANSIENT
 from server.errors import (
     AddressError,
+    CredentialsError,
+    CredentialsUnavailableError,
     LoadFailedError,
     MirrorConfigurationError,
     MirrorDeniedError,
@@ -47,6 +49,8 @@ _CODES: Mapping[type[BaseException], int] = {
     NotEnoughMemoryError: CONFIGURATION,
     SettingError: CONFIGURATION,
     AddressError: CONFIGURATION,
+    CredentialsError: CONFIGURATION,
+    CredentialsUnavailableError: TRANSIENT,
 }
 
 

@@ -47,6 +47,7 @@ class FastPath:
             await self._app(scope, receive, send)
             return
         context, ref = context_of(scope), entry.ref
+        context.caller.check(ref.model_id)
         context.route = ROUTE
         context.facts.update(model_id=ref.model_id, version=ref.version)
         body = await _read(receive)

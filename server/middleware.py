@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pyfunc.errors import NonFiniteAnswerError
+from server.access.callers import ANYONE, Caller
 from server.metrics import Metrics
 from server.problems import Problem, problem_of, problem_of_status
 from server.suspects import Suspects
@@ -32,11 +33,12 @@ _CLIENT_CLOSED = 499
 
 @dataclass(slots=True)
 class RequestContext:
-    """What is known of a request; the endpoint adds `facts` (model_id, version, rows) to its log line."""
+    """What is known of a request; `facts` (caller, model_id, version, rows) are added to its log line."""
 
     request_id: bytes
     route: str = ""
     status: int = 0
+    caller: Caller = ANYONE
     facts: dict[str, Any] = field(default_factory=dict)
 
 

@@ -6,6 +6,7 @@ Never a trace, never the payload: every text is cut short.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -31,6 +32,11 @@ class Problem:
     @property
     def headers(self) -> Mapping[str, str]:
         """Headers that belong to the status."""
+        if self.status == HTTPStatus.UNAUTHORIZED:
+            return {"WWW-Authenticate": "Bearer"}
+        if self.status == HTTPStatus.TOO_MANY_REQUESTS:
+            wait_s = self.details.get("retry_after_s")
+            return {"Retry-After": str(math.ceil(wait_s) if isinstance(wait_s, float) else RETRY_AFTER_S)}
         unavailable = self.status == HTTPStatus.SERVICE_UNAVAILABLE
         return {"Retry-After": str(RETRY_AFTER_S)} if unavailable else {}
 

@@ -11,10 +11,12 @@ from typing import NoReturn
 import structlog
 
 from server import exits
+from server.access.access import Access
 from server.errors import AddressError
 from server.models import Models
 from server.opening import open_models
 from server.settings import Settings
+from server.tls import Certificate, certificate_of
 
 INDEX_WAIT_S = 2.0
 
@@ -31,6 +33,7 @@ def serve(settings: Settings) -> int:
         ServerError, ArtifactError: a pipeline waits and the index cannot be read.
     """
     settings.check_exposure()
+    access, certificate = Access.of(settings.access), certificate_of(settings.access)
     # The web server raises the signal again once it has stopped: then, too, it means a clean exit.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)
@@ -40,6 +43,8 @@ def serve(settings: Settings) -> int:
     log.info(
         "server.starting",
         host=settings.host,
+        tls=certificate is not None,
+        open_to_everyone=not settings.access.has_credentials,
         port=settings.port,
         execution_mode=execution.mode,
         pipeline_execution_id=execution.execution_id,
@@ -48,11 +53,14 @@ def serve(settings: Settings) -> int:
     if execution.is_pipeline and (refused := models.load_all().refused):
         log.error("server.refused", reason="a model failed to load and a pipeline waits for all of them")
         return exits.exit_code_of_all(refused.values())
-    models.start()
+    watched: list[Models | Access | Certificate] = [models, access, *([certificate] if certificate else [])]
+    for part in watched:
+        part.start()
     try:
-        _run(settings, models, listener)
+        _run(settings, models, access, certificate, listener)
     finally:
-        models.stop()
+        for part in watched:
+            part.stop()
         log.info("server.stopped")
     return exits.OK
 
@@ -77,7 +85,13 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _run(settings: Settings, models: Models, listener: socket.socket) -> None:
+def _run(
+    settings: Settings,
+    models: Models,
+    access: Access,
+    certificate: Certificate | None,
+    listener: socket.socket,
+) -> None:
     import uvicorn  # noqa: PLC0415 - `check` needs no web stack; here the models load meanwhile
 
     from server.app import create_app  # noqa: PLC0415
@@ -86,7 +100,7 @@ def _run(settings: Settings, models: Models, listener: socket.socket) -> None:
     # Who connects at once should find the list; a store that hangs must not keep /live waiting.
     models.wait_for_index(INDEX_WAIT_S)
     config = uvicorn.Config(
-        create_app(settings, models),
+        create_app(settings, models, access),
         loop="uvloop",
         http=OneWriteProtocol,
         ws="none",
@@ -95,6 +109,7 @@ def _run(settings: Settings, models: Models, listener: socket.socket) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
         timeout_graceful_shutdown=settings.drain_s,
     )
     uvicorn.Server(config).run(sockets=[listener])

@@ -6,6 +6,13 @@ names a caller gave are cut short.
 
 from __future__ import annotations
 
+from server.errors.access import (
+    CredentialsError,
+    CredentialsUnavailableError,
+    ModelForbiddenError,
+    TooManyRequestsError,
+    UnauthenticatedError,
+)
 from server.errors.admission import DeadlineExceededError, OverloadedError, ShuttingDownError
 from server.errors.mirror import (
     ForeignFilesError,
@@ -46,6 +53,8 @@ from server.errors.status import STATUS
 __all__ = [
     "AddressError",
     "BodyTooLargeError",
+    "CredentialsError",
+    "CredentialsUnavailableError",
     "DeadlineExceededError",
     "ForeignFilesError",
     "InflationError",
@@ -60,6 +69,7 @@ __all__ = [
     "MirrorError",
     "MirrorUnavailableError",
     "MissingColumnError",
+    "ModelForbiddenError",
     "ModelRefusedError",
     "NoMirrorError",
     "NotAcceptableError",
@@ -75,7 +85,9 @@ __all__ = [
     "ServerError",
     "SettingError",
     "ShuttingDownError",
+    "TooManyRequestsError",
     "TooManyRowsError",
+    "UnauthenticatedError",
     "UnknownModelError",
     "UnknownSettingError",
     "UnnamedModelError",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 from pyfunc.errors import ArtifactError, NonFiniteAnswerError, OptionError, RecordError
+from server.errors.access import ModelForbiddenError, TooManyRequestsError, UnauthenticatedError
 from server.errors.admission import DeadlineExceededError, OverloadedError, ShuttingDownError
 from server.errors.mirror import MirrorError, NoMirrorError
 from server.errors.models import (
@@ -34,6 +35,9 @@ STATUS: Mapping[type[BaseException], HTTPStatus] = {
     InvalidJsonError: HTTPStatus.BAD_REQUEST,
     InvalidTableError: HTTPStatus.BAD_REQUEST,
     InvalidCompressionError: HTTPStatus.BAD_REQUEST,
+    UnauthenticatedError: HTTPStatus.UNAUTHORIZED,
+    ModelForbiddenError: HTTPStatus.FORBIDDEN,
+    TooManyRequestsError: HTTPStatus.TOO_MANY_REQUESTS,
     UnknownModelError: HTTPStatus.NOT_FOUND,
     UnnamedModelError: HTTPStatus.NOT_FOUND,
     NotAcceptableError: HTTPStatus.NOT_ACCEPTABLE,

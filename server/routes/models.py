@@ -25,9 +25,13 @@ def router(models: Models, suspects: Suspects) -> APIRouter:
     routes = APIRouter(tags=["models"])
 
     @routes.get("/models", responses={200: {"model": ModelList}, 503: ERRORS[503]})
-    async def list_models() -> Response:
-        """Every registry row, as the last sync saw it; `ready` only where its version is served."""
-        rows = [_row(view, suspects) for view in row_views(models.catalog)]
+    async def list_models(request: Request) -> Response:
+        """Every registry row, as the last sync saw it; `ready` only where its version is served.
+
+        A credential sees the rows of the models it may ask.
+        """
+        caller = context_of(request.scope).caller
+        rows = [_row(view, suspects) for view in row_views(models.catalog) if caller.may_ask(view.row.model_id)]
         return json_response({"models": rows, "count": len(rows), "index": _index(models.index_state)})
 
     @routes.get(
@@ -53,10 +57,12 @@ async def serve(models: Models, reference: str, request: Request) -> Served:
         ModelRefusedError, MirrorError: it cannot be loaded.
         NotReadyError, NoMirrorError: there is no index yet.
     """
+    context = context_of(request.scope)
+    context.caller.check(reference.partition("@")[0])
     # A version that answers in another's place is found by this name alone.
     entry = models.ready(reference)
     ref = models.catalog.resolve(reference) if entry is None else entry.ref
-    context_of(request.scope).facts.update(model_id=ref.model_id, version=ref.version)
+    context.facts.update(model_id=ref.model_id, version=ref.version)
     return await run_sync(models.load, ref) if entry is None else entry
 
 

@@ -8,10 +8,11 @@ The pipeline's variables keep their names; all else is `TAUSERVE_*`. An empty va
 
 from __future__ import annotations
 
+from server.settings.access import AccessRules
 from server.settings.admission import AdmissionRules
 from server.settings.execution import Execution
 from server.settings.loading import LoadingRules
 from server.settings.requests import RequestRules
 from server.settings.settings import KNOWN, Settings
 
-__all__ = ["KNOWN", "AdmissionRules", "Execution", "LoadingRules", "RequestRules", "Settings"]
+__all__ = ["KNOWN", "AccessRules", "AdmissionRules", "Execution", "LoadingRules", "RequestRules", "Settings"]

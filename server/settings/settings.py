@@ -12,7 +12,8 @@ from typing import Self
 
 from pyfunc.places import Places
 from server.errors import SettingError, UnknownSettingError
-from server.settings import admission, loading, requests
+from server.settings import access, admission, loading, requests
+from server.settings.access import ANONYMOUS, AccessRules
 from server.settings.admission import AdmissionRules
 from server.settings.execution import Execution
 from server.settings.loading import LoadingRules
@@ -22,7 +23,6 @@ from server.settings.requests import RequestRules
 LOG_LEVELS = ("debug", "info", "warning", "error")
 MAX_PORT = 65535
 
-ANONYMOUS = "TAUSERVE_ALLOW_ANONYMOUS"
 _ELSEWHERE = (
     "TAUSERVE_HOME",  # read by pyfunc.places
     # The sync's; one environment may serve both.
@@ -38,12 +38,12 @@ _ELSEWHERE = (
 KNOWN = (
     *_ELSEWHERE,
     "TAUSERVE_HOST",
-    ANONYMOUS,
     "TAUSERVE_DRAIN_S",
     "TAUSERVE_LOG_LEVEL",
     *loading.KEYS,
     *requests.KEYS,
     *admission.KEYS,
+    *access.KEYS,
 )
 
 
@@ -56,7 +56,7 @@ class Settings:
         execution: which pipeline execution this is.
         host: address to listen on.
         port: likewise.
-        allow_anonymous: whether everyone who reaches an address beyond loopback may call the models.
+        access: who may call.
         loading: which models are loaded, how the index is followed, what is kept.
         requests: what one request may hold.
         admission: how much work is taken on.
@@ -68,7 +68,7 @@ class Settings:
     execution: Execution = Execution()
     host: str = "127.0.0.1"
     port: int = 8080
-    allow_anonymous: bool = False
+    access: AccessRules = AccessRules()
     loading: LoadingRules = LoadingRules()
     requests: RequestRules = RequestRules()
     admission: AdmissionRules = field(default_factory=AdmissionRules)
@@ -90,7 +90,7 @@ class Settings:
             execution=Execution.read(read),
             host=read.text("TAUSERVE_HOST", default.host),
             port=read.whole("PORT", default.port, most=MAX_PORT),
-            allow_anonymous=read.flag(ANONYMOUS),
+            access=AccessRules.read(read),
             loading=LoadingRules.read(read, default.places),
             requests=RequestRules.read(read),
             admission=AdmissionRules.read(read),
@@ -104,12 +104,13 @@ class Settings:
         Raises:
             SettingError: an address beyond loopback, and nobody said that this is meant.
         """
-        if not (self.allow_anonymous or _is_loopback(self.host)):
+        access = self.access
+        if not (access.allow_anonymous or access.has_credentials or _is_loopback(self.host)):
             raise SettingError(
                 "TAUSERVE_HOST",
                 self.host,
-                wanted="a loopback address, since no credentials are configured "
-                f"(to let everyone who reaches the server call its models, say {ANONYMOUS}=1)",
+                wanted="a loopback address, since no credentials are configured (see TAUSERVE_KEYS_FILE; to "
+                f"let everyone who reaches the server call its models, say {ANONYMOUS}=1)",
             )
 
 

@@ -58,7 +58,7 @@ def run(root: Path, *arguments: str, python: str = PYTHON, **extra: str) -> subp
 def serving(
     root: Path, log: Path, *, wait_for: str = "/ready", module: str = "server", **extra: str
 ) -> Iterator[Running]:
-    """A server over this mirror, for as long as the block runs."""
+    """A server over this mirror, for as long as the block runs; who waits for nothing has reasons to."""
     port = free_port()
     environ = small_environ(root, {"PORT": str(port), **extra})
     with log.open("wb") as file:
@@ -68,7 +68,8 @@ def serving(
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client:
         server = Running(client, process, port, log)
         try:
-            _wait(server, wait_for)
+            if wait_for:
+                _wait(server, wait_for)
             yield server
         finally:
             process.terminate()

@@ -1,0 +1,44 @@
+"""Who calls, and what they may."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from server.errors import ModelForbiddenError
+
+ALL = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Somebody whose credential was accepted.
+
+    Attributes:
+        name: the client's name, or a token's subject; for logs and limits.
+        credential: the key's id, or `token`; never anything secret.
+        models: ids, or patterns with `*`, of the models that may be asked.
+        requests_per_minute: how often; None is as often as they like.
+    """
+
+    name: str
+    credential: str
+    models: tuple[str, ...] = ()
+    requests_per_minute: int | None = None
+
+    def may_ask(self, model_id: str) -> bool:
+        """Whether the model is within the credential's scope."""
+        return any(pattern == ALL or fnmatchcase(model_id, pattern) for pattern in self.models)
+
+    def check(self, model_id: str) -> None:
+        """Let pass who may ask the model.
+
+        Raises:
+            ModelForbiddenError: it is out of the credential's scope.
+        """
+        if not self.may_ask(model_id):
+            raise ModelForbiddenError(model_id)
+
+
+ANYONE = Caller("anonymous", "none", models=(ALL,))
+"""Where no credentials are configured: on loopback, or where the operator said so."""

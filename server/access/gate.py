@@ -1,0 +1,90 @@
+"""Lets in who brings a good credential. Pure ASGI, in front of every endpoint: what is not named is closed.
+
+The decision rests on `scope["path"]`, which is what the router sees, never on the Host header.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import NoReturn
+
+import structlog
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from server.access.callers import Caller
+from server.access.keyring import Keyring
+from server.access.keys import read_key
+from server.access.rates import Rates
+from server.access.tokens import Tokens
+from server.errors import TooManyRequestsError, UnauthenticatedError
+from server.middleware import Headers, context_of
+
+ANONYMOUS = frozenset({"/health", "/live"})
+WRONG_TRIES_PER_MINUTE = 20
+"""Of one address; of version 6, of one network of 64 bits, which is what one customer gets."""
+_BEARER = b"bearer "
+_NETWORK_BITS = 64
+
+
+class Gate:
+    """In front of the application, within `RequestMiddleware`."""
+
+    def __init__(self, app: ASGIApp, keyring: Keyring | None, tokens: Tokens | None) -> None:
+        self._app, self._keyring, self._tokens = app, keyring, tokens
+        self._allowances, self._wrong_tries = Rates(), Rates()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let in, or raise what the middleware answers."""
+        if scope["type"] == "http" and scope["path"] not in ANONYMOUS:
+            caller = await self._caller(scope["headers"])
+            if caller is None:
+                self._refuse(scope)
+            self._admit(scope, caller)
+        await self._app(scope, receive, send)
+
+    async def _caller(self, headers: Headers) -> Caller | None:
+        credential = _bearer(headers)
+        if credential is None:
+            return None
+        if (key := read_key(credential)) is not None:
+            return None if self._keyring is None else self._keyring.caller(key)
+        if self._tokens is None:
+            return None
+        return self._tokens.known(credential) or await self._tokens.caller(credential)
+
+    def _admit(self, scope: Scope, caller: Caller) -> None:
+        context = context_of(scope)
+        context.caller = caller
+        context.facts.update(caller=caller.name, credential=caller.credential)
+        rate = caller.requests_per_minute
+        if rate is not None and (wait_s := self._allowances.wait_s(caller.name, rate)):
+            raise TooManyRequestsError(wait_s)
+
+    def _refuse(self, scope: Scope) -> NoReturn:
+        """A good credential always gets in, from wherever; the address of wrong ones is told to wait."""
+        address = _network(scope["client"][0] if scope["client"] else "")
+        if wait_s := self._wrong_tries.wait_s(address, WRONG_TRIES_PER_MINUTE):
+            structlog.get_logger().warning("access.refused", address=address, wait_s=round(wait_s, 1))
+            raise TooManyRequestsError(wait_s)
+        raise UnauthenticatedError
+
+
+def _bearer(headers: Headers) -> str | None:
+    """The one credential of a request; two contradict each other."""
+    found = [value for name, value in headers if name == b"authorization"]
+    if len(found) != 1 or found[0][: len(_BEARER)].lower() != _BEARER:
+        return None
+    try:
+        return found[0][len(_BEARER) :].strip().decode("ascii")
+    except UnicodeDecodeError:
+        return None
+
+
+def _network(address: str) -> str:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if parsed.version == 4:  # noqa: PLR2004 - the protocol's version
+        return address
+    return str(ipaddress.ip_network((parsed, _NETWORK_BITS), strict=False))

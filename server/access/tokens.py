@@ -1,0 +1,89 @@
+"""Tokens of an identity provider (OIDC): who issued them for whom, and which models their scopes name.
+
+A scope `tauserve` lets its holder ask all models, `tauserve:{id or pattern}` those it names; a token with
+neither may ask none. RS256 and ES256 are accepted, whatever a token's head says (RFC 8725, section 3.1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import OrderedDict
+from typing import Any
+
+from server.access.callers import ALL, Caller
+from server.access.jwks import Jwks
+
+ALGORITHMS = ("RS256", "ES256")
+REQUIRED = ("exp", "iat", "aud", "iss", "sub")
+SCOPE = "tauserve"
+LEEWAY_S = 60
+MAX_TOKEN = 8192
+MAX_SUBJECT = 128
+KEPT, KEPT_S = 1024, 60.0
+
+
+class Tokens:
+    """Verifies tokens; belongs to the event loop. A verified one is remembered for a minute at most."""
+
+    def __init__(self, jwks: Jwks, *, issuer: str, audience: str, requests_per_minute: int | None) -> None:
+        self._jwks, self._issuer, self._audience = jwks, issuer, audience
+        self._rate = requests_per_minute
+        self._verified: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
+
+    def start(self) -> None:
+        """Fetch what the first token will need."""
+        self._jwks.start()
+
+    def known(self, token: str) -> Caller | None:
+        """Whose token it is, if that was found out a moment ago."""
+        found = self._verified.get(_name(token))
+        return found[1] if found is not None and time.time() < found[0] else None
+
+    async def caller(self, token: str) -> Caller | None:
+        """Whose token it is; None if it is not to be accepted."""
+        import jwt  # noqa: PLC0415 - only where tokens are accepted
+
+        if len(token) > MAX_TOKEN:
+            return None
+        try:
+            key_id = jwt.get_unverified_header(token).get("kid")
+            key = await self._jwks.key(key_id) if isinstance(key_id, str) else None
+            if key is None:
+                return None
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=list(ALGORITHMS),
+                audience=self._audience,
+                issuer=self._issuer,
+                leeway=LEEWAY_S,
+                options={"require": list(REQUIRED)},
+            )
+        except jwt.PyJWTError:
+            return None
+        caller = Caller(str(claims["sub"])[:MAX_SUBJECT], "token", _models(claims), self._rate)
+        self._remember(token, float(claims["exp"]), caller)
+        return caller
+
+    def _remember(self, token: str, expires: float, caller: Caller) -> None:
+        self._verified[_name(token)] = (min(expires, time.time() + KEPT_S), caller)
+        if len(self._verified) > KEPT:
+            self._verified.popitem(last=False)
+
+
+def _models(claims: dict[str, Any]) -> tuple[str, ...]:
+    granted = claims.get("scope", claims.get("scp", ()))
+    scopes = granted.split() if isinstance(granted, str) else granted
+    if not isinstance(scopes, (list, tuple)):
+        return ()
+    if SCOPE in scopes:
+        return (ALL,)
+    prefix = f"{SCOPE}:"
+    return tuple(
+        scope[len(prefix) :] for scope in scopes if isinstance(scope, str) and scope.startswith(prefix)
+    )
+
+
+def _name(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

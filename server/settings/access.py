@@ -1,0 +1,85 @@
+"""Who may call, and how the connection is protected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Self
+
+from server.errors import SettingError
+from server.settings.reader import Reader
+
+ANONYMOUS = "TAUSERVE_ALLOW_ANONYMOUS"
+_KEYS = ("TAUSERVE_KEYS", "TAUSERVE_KEYS_FILE", "TAUSERVE_KEYS_SECRET")
+_OIDC = ("TAUSERVE_OIDC_ISSUER", "TAUSERVE_OIDC_AUDIENCE")
+_TLS = ("TAUSERVE_TLS_CERT", "TAUSERVE_TLS_KEY")
+KEYS = (
+    ANONYMOUS,
+    *_KEYS,
+    *_OIDC,
+    "TAUSERVE_OIDC_JWKS_URL",
+    *_TLS,
+    "TAUSERVE_CREDENTIALS_REFRESH_S",
+    "TAUSERVE_REQUESTS_PER_MINUTE",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRules:
+    """Where credentials come from; nothing of it means that there are none.
+
+    Attributes:
+        allow_anonymous: whether everyone who reaches an address beyond loopback may call the models.
+        keys: the credentials document itself; one of the three at most.
+        keys_file: a file that holds it.
+        keys_secret: name or ARN of a secret that holds it.
+        oidc_issuer: of the tokens that are accepted, exactly.
+        oidc_audience: likewise.
+        oidc_jwks_url: of the issuer's keys; by default what its discovery document says.
+        refresh_s: how often credentials and certificate are looked at again.
+        requests_per_minute: of a credential that says nothing of it; None is without limit.
+        tls_cert: PEM file of the certificate and its chain.
+        tls_key: PEM file of its private key.
+    """
+
+    allow_anonymous: bool = False
+    keys: str = field(default="", repr=False)
+    keys_file: str = ""
+    keys_secret: str = ""
+    oidc_issuer: str = ""
+    oidc_audience: str = ""
+    oidc_jwks_url: str = ""
+    refresh_s: int = 60
+    requests_per_minute: int | None = None
+    tls_cert: str = ""
+    tls_key: str = ""
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether anyone can be told from anyone else."""
+        return bool(self.keys or self.keys_file or self.keys_secret or self.oidc_issuer)
+
+    @classmethod
+    def read(cls, read: Reader) -> Self:
+        """Read the variables."""
+        text, default = {key: read.text(key, "") for key in KEYS}, cls()
+        given = [key for key in _KEYS if text[key]]
+        if len(given) > 1:
+            raise SettingError(given[1], "set too", wanted=f"nothing, since {given[0]} is set")
+        for first, second in (_OIDC, _TLS):
+            if bool(text[first]) != bool(text[second]):
+                missing, other = (first, second) if text[second] else (second, first)
+                raise SettingError(missing, "", wanted=f"a value, since {other} is set")
+        rate = text["TAUSERVE_REQUESTS_PER_MINUTE"]
+        return cls(
+            allow_anonymous=read.flag(ANONYMOUS),
+            keys=text["TAUSERVE_KEYS"],
+            keys_file=text["TAUSERVE_KEYS_FILE"],
+            keys_secret=text["TAUSERVE_KEYS_SECRET"],
+            oidc_issuer=text["TAUSERVE_OIDC_ISSUER"],
+            oidc_audience=text["TAUSERVE_OIDC_AUDIENCE"],
+            oidc_jwks_url=text["TAUSERVE_OIDC_JWKS_URL"],
+            refresh_s=read.whole("TAUSERVE_CREDENTIALS_REFRESH_S", default.refresh_s, most=3600),
+            requests_per_minute=read.whole("TAUSERVE_REQUESTS_PER_MINUTE", 1, most=10**9) if rate else None,
+            tls_cert=text["TAUSERVE_TLS_CERT"],
+            tls_key=text["TAUSERVE_TLS_KEY"],
+        )
