@@ -31,7 +31,9 @@ def router(models: Models, suspects: Suspects) -> APIRouter:
         A credential sees the rows of the models it may ask.
         """
         caller = context_of(request.scope).caller
-        rows = [_row(view, suspects) for view in row_views(models.catalog) if caller.may_ask(view.row.model_id)]
+        rows = [
+            _row(view, suspects) for view in row_views(models.catalog) if caller.may_ask(view.row.model_id)
+        ]
         return json_response({"models": rows, "count": len(rows), "index": _index(models.index_state)})
 
     @routes.get(

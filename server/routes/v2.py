@@ -10,6 +10,7 @@ import server
 from server.catalog import Served
 from server.errors import MediaTypeError, NotReadyError
 from server.media import Format
+from server.middleware import context_of
 from server.predict import Answer, Policy, ask, question_of, warnings_of
 from server.protocols.open_inference import PLATFORM, describe_tensors, encode_inference, parse_infer
 from server.routes.documents import ERRORS
@@ -53,8 +54,9 @@ def router(exchange: Exchange) -> APIRouter:
 
     @routes.get("/models/{model_id}/ready", responses=ERRORS)
     @routes.get("/models/{model_id}/versions/{version}/ready", responses=ERRORS)
-    async def model_is_ready(model_id: str, version: str | None = None) -> Response:
+    async def model_is_ready(request: Request, model_id: str, version: str | None = None) -> Response:
         """It is in memory; else 503, or why it never will be."""
+        context_of(request.scope).caller.check(model_id)
         reference = _reference(model_id, version)
         if models.ready(reference) is None:
             models.catalog.check_not_refused(models.catalog.resolve(reference))

@@ -160,6 +160,11 @@ def test_a_key_asks_the_models_of_its_scope(closed: Running) -> None:
         for model in ("other", "nobody", f"other@{'0' * 64}"):
             assert 403 == status(ONE_KEY, method, path.format(model))
         assert 200 == status(ALL_KEY, method, path.format("other"))
+    for path in ("/v2/models/{}", "/v2/models/{}/ready"):
+        found = [status(ONE_KEY, "GET", path.format(model)) for model in ("rates", "other", "nobody")]
+        assert [200, 403, 403] == found
+    for path in ("/models/{}/invocations", "/v2/models/{}/infer"):
+        assert 403 == status(ONE_KEY, "POST", path.format("other"))
     rows = closed.client.get("/models", headers=bearer(ONE_KEY)).json()
     assert (["rates"], 1) == ([row["model_id"] for row in rows["models"]], rows["count"])
 
