@@ -44,7 +44,12 @@ DELIVERY_S = 20.0
 """How long an answer is tried: less than the 30 s that a task told to stop has by default."""
 STORE_S = 10.0
 """How long it is tried to store a report: it is in the log, too."""
-_UNFINISHED = {exits.DATA: "RowsQuarantined", exits.TRANSIENT: "RowsPostponed"}
+_UNFINISHED = {
+    ("done", exits.DATA): "RowsQuarantined",
+    ("planned", exits.DATA): "RowsQuarantined",
+    ("done", exits.TRANSIENT): "RowsPostponed",
+    ("compared", exits.DATA): "DifferencesFound",
+}
 _BACK_OFF_S, _MOST_BACK_OFF_S = 0.2, 4.0
 
 
@@ -57,9 +62,10 @@ class Ending:
 
     @property
     def error(self) -> str:
-        """The error's class; of a run that came to its end, what it left undone."""
-        error = self.report.get("error")
-        return error["type"] if error else _UNFINISHED.get(self.exit_code, f"Exit{self.exit_code}")
+        """The error's class; of a run that came to its end, what keeps it from being a success."""
+        if error := self.report.get("error"):
+            return str(error["type"])
+        return _UNFINISHED.get((self.report.get("outcome", ""), self.exit_code), f"Exit{self.exit_code}")
 
 
 def answer(
@@ -121,7 +127,7 @@ def _store(report: Document, environ: Mapping[str, str], progress: Progress) -> 
     except ConflictError:  # the same report, in the same second
         pass
     except (SyncError, OSError) as exc:
-        progress.event("report.not_stored", reason=str(exc))
+        progress.warning("report.not_stored", reason=str(exc))
         return None
     return f"{store.name}/{key}"
 
@@ -134,7 +140,7 @@ def _deliver(waiting: TaskToken, ending: Ending, text: str, progress: Progress) 
         else:
             _insist(lambda: waiting.fail(ending.error, text))
     except TokenLostError as exc:
-        progress.event("answer.unwanted", reason=str(exc))
+        progress.warning("answer.unwanted", reason=str(exc))
     except SyncError as exc:
         sys.stderr.write(f"registry_sync: the waiting state was not told: {exc}\n")
         return ending.exit_code or exits.exit_code(exc)

@@ -92,11 +92,11 @@ class Heartbeat:
                 self._token.beat()
             except TokenLostError as exc:
                 if not self._over.is_set():
-                    self._progress.event("heartbeat.ended", reason=str(exc))
+                    self._progress.warning("heartbeat.ended", reason=str(exc))
                 return
             except SyncError as exc:
                 if not has_failed:
-                    self._progress.event("heartbeat.failed", reason=str(exc))
+                    self._progress.warning("heartbeat.failed", reason=str(exc))
                 has_failed = True
             else:
                 has_failed = False

@@ -126,6 +126,9 @@ def test_a_report_that_cannot_be_stored_is_told_all_the_same(
     [
         (65, {"outcome": "done", "quarantined": rows(2)}, "RowsQuarantined"),
         (75, {"outcome": "done", "postponed": rows(2)}, "RowsPostponed"),
+        (65, {"outcome": "planned", "actions": rows(2)}, "RowsQuarantined"),
+        (65, {"outcome": "compared", "differences": rows(2)}, "DifferencesFound"),
+        (1, {"outcome": "of a later version"}, "Exit1"),
         (75, failure_report(UnavailableError("DynamoDB does not answer"), exit_code=75), "UnavailableError"),
         (70, failure_report(ZeroDivisionError("nobody foresaw this"), exit_code=70), "ZeroDivisionError"),
     ],
