@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 import pytest
@@ -26,11 +27,14 @@ from botocore.config import Config
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_ecs import ECSClient
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_stepfunctions import SFNClient
 
 ROOT = Path(__file__).parent.parent
 ROTO = Path(sys.executable).parent / "roto-server"
 MINISTACK = ROOT / ".venv-ministack" / "bin" / "ministack"
+MOTO = ROOT / ".venv-moto" / "bin" / "moto_server"
 START_TIMEOUT_S = 90.0
 _REGION: Final = "eu-central-1"
 
@@ -59,25 +63,30 @@ class AwsEndpoint:
 
     def s3(self) -> S3Client:
         """A client of the test's own: the back door."""
-        return boto3.client(
-            "s3",
-            endpoint_url=self.url,
-            region_name=_REGION,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",  # noqa: S106 - a stand-in's
-            config=Config(retries={"mode": "standard"}),
-        )
+        return boto3.client("s3", **self.client_options)
 
     def dynamodb(self) -> DynamoDBClient:
         """A client of the test's own: the back door."""
-        return boto3.client(
-            "dynamodb",
-            endpoint_url=self.url,
-            region_name=_REGION,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",  # noqa: S106 - a stand-in's
-            config=Config(retries={"mode": "standard"}),
-        )
+        return boto3.client("dynamodb", **self.client_options)
+
+    def ecs(self) -> ECSClient:
+        """A client of the test's own."""
+        return boto3.client("ecs", **self.client_options)
+
+    def stepfunctions(self) -> SFNClient:
+        """A client of the test's own."""
+        return boto3.client("stepfunctions", **self.client_options)
+
+    @property
+    def client_options(self) -> dict[str, Any]:
+        """Of any client of the test's own."""
+        return {
+            "endpoint_url": self.url,
+            "region_name": _REGION,
+            "aws_access_key_id": "test",
+            "aws_secret_access_key": "test",
+            "config": Config(retries={"mode": "standard"}),
+        }
 
     def create_bucket(self) -> str:
         """Make an empty bucket."""
@@ -122,26 +131,36 @@ def free_port() -> int:
 
 
 @contextmanager
-def run_stand_in(name: str, folder: Path) -> Iterator[AwsEndpoint]:
-    """A stand-in of the given name, for as long as the block runs."""
+def run_stand_in(name: str, folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[AwsEndpoint]:
+    """A stand-in of the given name, for as long as the block runs; `settings` are ministack's own."""
     port = free_port()
+    environ: dict[str, str] = {}
     if name == "roto-aws":
-        command, environ = [str(ROTO), "--port", str(port), "--data-dir", str(folder / "data")], {}
+        command = [str(ROTO), "--port", str(port), "--data-dir", str(folder / "data")]
+    elif name == "moto":
+        command = [str(MOTO), "-H", "127.0.0.1", "-p", str(port)]
     else:
         command = [str(MINISTACK)]
         environ = {"BIND_HOST": "127.0.0.1", "IOT_MTLS_ENABLED": "0", "GATEWAY_PORT": str(port)}
     if not Path(command[0]).exists():
-        pytest.fail(f"{command[0]}: expected the stand-in {name}, found none; run `make install`")
+        pytest.fail(
+            f"{command[0]}: expected the stand-in {name}, found none; run `make install` or `make test-slow`"
+        )
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            command, cwd=folder, env={**os.environ, **environ}, stdout=log, stderr=subprocess.STDOUT
+            command,
+            cwd=folder,
+            env={**os.environ, **environ, **(settings or {})},
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
         try:
             _wait_until_it_answers(f"http://127.0.0.1:{port}/", process, folder / "log")
             yield AwsEndpoint(name, f"http://127.0.0.1:{port}")
         finally:
-            process.terminate()
-            process.wait(timeout=10)
+            # moto's threads outlive a polite request; it has nothing to save.
+            process.send_signal(signal.SIGKILL if name == "moto" else signal.SIGTERM)
+            process.wait(timeout=60)
 
 
 def _wait_until_it_answers(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
