@@ -10,6 +10,8 @@ LOCKS := deploy/locks
 UV := $(BIN)/uv
 UV_INSTALL := $(UV) pip install --quiet --require-hashes
 PYTEST := $(BIN)/python -m pytest
+MACHINES := $(wildcard deploy/*.asl.json)
+ASL_VALIDATOR := deploy/asl-validator/node_modules/.bin/asl-validator
 # Servers that the benchmarks measure against, each in an environment of its own.
 PEERS := mlserver bentoml litserve
 
@@ -29,15 +31,17 @@ demo: .venv/.runtime ## Train the example on real data, register, sync and serve
 test: install ## Run the fast tests (under 5 minutes; installs nothing once `make install` has run).
 	$(PYTEST) -q -n 2 --dist loadfile -m "not slow"
 
-test-slow: install .venv-moto/.installed .venv-econml-0.15/.installed .venv-econml-0.16/.installed ## Run the slow tests: kill -9 at every write, MLflow's own commands, Spark, older econml.
+test-slow: install $(ASL_VALIDATOR) .venv-moto/.installed .venv-econml-0.15/.installed .venv-econml-0.16/.installed ## Run the slow tests: kill -9 at every write, MLflow's own commands, Spark, older econml.
 	$(PYTEST) -q -n 2 --dist loadfile -m slow
 
-check: install ## Lint, types, import contracts, Dockerfile.
+check: install $(ASL_VALIDATOR) ## Lint, types, import contracts, Dockerfile, state machines.
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --config setup.cfg
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/statelint $(MACHINES)
+	$(ASL_VALIDATOR) $(MACHINES:%=--json-path %)
 
 format: .venv/.developer ## Format and fix what can be fixed.
 	$(BIN)/ruff format .
@@ -92,6 +96,12 @@ bench: install $(PEERS:%=.venv-peers/%/.installed) ## Measure speed as ratios an
 	$(UV_INSTALL) --python .venv-moto/bin/python -r $(LOCKS)/moto.txt
 	@touch $@
 
+# The second validator of state machines is a Node program.
+$(ASL_VALIDATOR): deploy/asl-validator/package-lock.json
+	@command -v npm >/dev/null || { echo "make: expected npm (Node.js 20 or later) to validate deploy/*.asl.json, found none"; exit 1; }
+	npm ci --prefix deploy/asl-validator --no-audit --no-fund --loglevel=error
+	@touch $@
+
 # The econml a trainer may have instead of .venv's; only the slow tests ask them.
 .venv-econml-%/.installed: $(LOCKS)/econml-%.txt .venv/bin/uv
 	test -x .venv-econml-$*/bin/python || $(PYTHON) -m venv .venv-econml-$*
@@ -114,4 +124,4 @@ lock: .venv/bin/uv ## Resolve every lock anew.
 	deploy/lock
 
 clean: ## Remove environments and caches; keeps ./.tauserve.
-	rm -rf .venv .venv-server .venv-mlflow .venv-ministack .venv-moto .venv-econml-* .venv-peers build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf deploy/asl-validator/node_modules .venv .venv-server .venv-mlflow .venv-ministack .venv-moto .venv-econml-* .venv-peers build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
