@@ -85,8 +85,9 @@ def test_scopes_name_models(issuer: Provider, claims: dict[str, Any], models: tu
         {"iat": None},
         {"sub": None},
         {"aud": None},
+        {"padding": "x" * 8192},
     ],
-    ids=["audience", "issuer", "expired", "not yet", "no exp", "no iat", "no sub", "no aud"],
+    ids=["audience", "issuer", "expired", "not yet", "no exp", "no iat", "no sub", "no aud", "too long"],
 )
 def test_a_token_that_is_not_for_us_is_refused(issuer: Provider, claims: dict[str, Any]) -> None:
     """Signed well, all the same."""
