@@ -1,20 +1,21 @@
-"""Random schedules of edits, syncs and deaths against a reference model of what must be served."""
+"""Random schedules of edits, damage, syncs and deaths against a reference model of what must be served."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from pyfunc.contract import INDEX_KEY, MANIFEST, Index, Manifest, check_bytes, sha256, version_prefix
-from registry_sync.errors import ObjectMissingError
+from registry_sync.errors import DamagedIndexError, ObjectMissingError
 from registry_sync.folder import FolderStore
 from registry_sync.plan import Code
 from registry_sync.progress import JsonLines
@@ -30,6 +31,7 @@ from tests.registry_sync.source_conformance import item
 CODE = Code(sha256(b"run time"), sha256(b"converter"))
 KEYS = st.tuples(st.sampled_from(["m", "n"]), st.integers(1, 3))
 BUNDLES = st.sampled_from([b"one", b"two", b"three", BROKEN])
+FILES = (MANIFEST, "model/model.onnx", "MLmodel", "code/pyfunc/model.py")
 Key = tuple[str, int]
 
 
@@ -90,7 +92,10 @@ class TableInMemory:
 
 
 class Schedules(RuleBasedStateMachine):
-    """`served` and `current` are the reference model: bundles by row, and each model's current row."""
+    """`served` and `current` are the reference model: bundles by row, and each model's current row.
+
+    `known` says which bundle a version was made of, `damaged` which versions have been damaged since.
+    """
 
     @initialize()
     def begin(self) -> None:
@@ -100,6 +105,8 @@ class Schedules(RuleBasedStateMachine):
         self.table = TableInMemory()
         self.served: dict[Key, bytes] = {}
         self.current: dict[str, Key] = {}
+        self.known: dict[str, bytes] = {}
+        self.damaged: set[tuple[str, str]] = set()
         self.write(("always", 1), b"always")
         self.sync()
 
@@ -113,7 +120,7 @@ class Schedules(RuleBasedStateMachine):
         path = f"models/{sha256(bundle)}.pkl"
         if not list(self.store.list(path)):
             self.store.create(path, bundle)
-        self.table.rows[key] = item(key[0], f"2026-05-0{key[1]}T00:00:00", model_path=path, bundle=bundle)
+        self.table.rows[key] = item(key[0], f"2026-05-0{key[1]}T00:00:00", model_path=path)
 
     @rule(key=KEYS, status=st.sampled_from(["ready", "draft", "retired"]))
     def set_status(self, key: Key, status: str) -> None:
@@ -126,11 +133,52 @@ class Schedules(RuleBasedStateMachine):
         """A row goes."""
         self.table.rows.pop(key, None)
 
+    @rule(bundle=BUNDLES, other=st.sampled_from([b"four", BROKEN, None]))
+    def exchange(self, bundle: bytes, other: bytes | None) -> None:
+        """A bundle is gone, or another stands in its place."""
+        path = Path(self.folder.name, f"models/{sha256(bundle)}.pkl")
+        if path.exists():
+            path.unlink()
+            if other is not None:
+                path.write_bytes(other)
+
+    @rule(
+        number=st.integers(0, 11), file=st.sampled_from(FILES), how=st.sampled_from(["gone", "cut", "longer"])
+    )
+    def damage(self, number: int, file: str, how: str) -> None:
+        """A file of a published version is gone, or of another length."""
+        versions = sorted((name, v) for name, model in self._index().models.items() for v in model.versions)
+        hit = versions[number % len(versions)]
+        path = Path(self.folder.name, version_prefix(*hit), file)
+        if hit in self.damaged:
+            return  # half of twice as much would be as much as before
+        data = path.read_bytes()
+        path.unlink()
+        if how != "gone":
+            path.write_bytes(data * 2 if how == "longer" else data[: len(data) // 2])
+        self.damaged.add(hit)
+
+    @rule()
+    def lose_the_index(self) -> None:
+        """Cut, it stops the sync, which leaves it alone; removed, it is made anew of the rows."""
+        path = Path(self.folder.name, INDEX_KEY)
+        path.write_bytes(path.read_bytes()[:-10])
+        damaged = path.read_bytes()
+        with pytest.raises(DamagedIndexError):
+            self._run()
+        assert damaged == path.read_bytes()
+        path.unlink()
+        self.served.clear()
+        self.current.clear()
+        self.damaged.clear()
+        self.sync()
+
     @rule()
     def sync(self) -> None:
         """A sync lives to its end."""
         self._run()
         self._expect()
+        self._expect_mended()
 
     @rule(at=st.integers(1, 14), after=st.booleans())
     def die(self, at: int, after: bool) -> None:
@@ -144,13 +192,14 @@ class Schedules(RuleBasedStateMachine):
                 self._expect()
         else:
             self._expect()
+            self._expect_mended()
         finally:
             self.store.left = 0
 
     @invariant()
     def what_is_served_is_whole(self) -> None:
-        """Every version the index names is there with every byte; the right rows have them."""
-        index = Index.from_bytes(self._index_bytes())
+        """Every version the index names is there with every byte, or was damaged; the right rows have it."""
+        index = self._index()
         found = {}
         for state in index.rows:
             if state.version is not None:
@@ -167,6 +216,9 @@ class Schedules(RuleBasedStateMachine):
         sides = Sides(self.table, publisher, None, lambda: datetime(2026, 6, 1, tzinfo=UTC))
         run_sync(sides, Scope(), JsonLines())
 
+    def _index(self) -> Index:
+        return Index.from_bytes(self._index_bytes())
+
     def _index_bytes(self) -> bytes:
         try:
             return self.store.read(INDEX_KEY, max_bytes=2**20).data
@@ -175,8 +227,8 @@ class Schedules(RuleBasedStateMachine):
 
     def _expect(self) -> None:
         for key, row in self.table.rows.items():
-            if row["status"] == "ready" and row["bundle"] != BROKEN:
-                self.served[key] = row["bundle"]
+            if row["status"] == "ready" and (bundle := self._stored(row)) not in (None, BROKEN):
+                self.served[key] = bundle
             elif row["status"] == "retired":
                 self.served.pop(key, None)
         for name in {key[0] for key in self.served} | set(self.current):
@@ -188,8 +240,28 @@ class Schedules(RuleBasedStateMachine):
             if held:
                 self.current[name] = max(ready or held)
 
+    def _stored(self, row: Mapping[str, Any]) -> bytes | None:
+        path = Path(self.folder.name, row["model_path"])
+        return path.read_bytes() if path.exists() else None
+
+    def _expect_mended(self) -> None:
+        """What could be made again has been; the rows of what could not say so."""
+        index = self._index()
+        named = {(name, version) for name, model in index.models.items() for version in model.versions}
+        self.damaged &= named
+        for hit in sorted(self.damaged):
+            holding = [state for state in index.rows if (state.model_id, state.version) == hit]
+            rows = [self.table.rows.get((s.model_id, int(s.created_at[9]))) for s in holding]
+            ready = [row for row in rows if row and row["status"] == "ready"]
+            if any(self._stored(row) == self.known[hit[1]] for row in ready):
+                self.damaged.discard(hit)
+            else:
+                assert all(state.reason for state in holding), hit
+
     def _bundle(self, index: Index, model_id: str, version: str) -> bytes:
-        """The bundle a version was made of, after checking all of the version."""
+        """The bundle a version was made of, after checking all of the version unless it was damaged."""
+        if (model_id, version) in self.damaged:
+            return self.known[version]
         prefix = version_prefix(model_id, version)
         entry = index.models[model_id].versions[version]
         listing = self.store.read(prefix + MANIFEST, max_bytes=2**20).data
@@ -198,8 +270,9 @@ class Schedules(RuleBasedStateMachine):
         for file in Manifest.from_bytes(listing).files:
             data = self.store.read(prefix + file.path, max_bytes=file.size).data
             check_bytes(file.path, data, digest=file.sha256, size=file.size)
-        return data.split(b"\n")[1].removesuffix(b"None None")
+        self.known[version] = data.split(b"\n")[1].removesuffix(b"None None")
+        return self.known[version]
 
 
 TestSchedules = Schedules.TestCase
-TestSchedules.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+TestSchedules.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
