@@ -41,12 +41,8 @@ from pyfunc.engine import Engine
 from pyfunc.errors import InvalidModelError
 from pyfunc.features import FeatureSchema
 from pyfunc.golden import golden_document, golden_rows
+from pyfunc.requirements import ENVIRONMENT_FILE, MLFLOW_VERSION, PYTHON_VERSION, REQUIREMENTS_FILE
 from pyfunc.runtime import code_files, code_sha256
-
-PYTHON_VERSION = "3.11"
-MLFLOW_VERSION = "3.17.2"
-REQUIREMENTS = (f"mlflow=={MLFLOW_VERSION}", "numpy==2.4.6", "onnxruntime==1.32.0", "pandas==3.1.1")
-"""What `code/` was tested with; it needs nothing else."""
 
 
 def write_artifact(
@@ -170,9 +166,8 @@ def _write_mlflow_files(bundle: Bundle, folder: Path, model: Model, effects: tup
     )
     _save_example(model, _example(schema, bundle.scaler.mean), str(folder))
     model.save(folder / "MLmodel")
-    (folder / "requirements.txt").write_text("".join(f"{line}\n" for line in REQUIREMENTS), encoding="utf-8")
-    environment = f'python: "{PYTHON_VERSION}"\ndependencies:\n- -r requirements.txt\n'
-    (folder / "python_env.yaml").write_text(environment, encoding="utf-8")
+    (folder / "requirements.txt").write_text(REQUIREMENTS_FILE, encoding="utf-8")
+    (folder / "python_env.yaml").write_text(ENVIRONMENT_FILE, encoding="utf-8")
 
 
 def signature(bundle: Bundle, schema: FeatureSchema) -> ModelSignature:

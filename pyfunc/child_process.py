@@ -20,6 +20,8 @@ from typing import Any, TextIO
 
 START_S = 120.0
 STOP_S = 2.0
+MAX_ANSWER_BYTES = 2**20
+"""Of one line: a child that was taken over must not fill its caller's memory."""
 
 
 class SilentChildError(Exception):
@@ -33,8 +35,11 @@ class ChildProcess:
     environment runs in the caller's working folder, which relative paths there may mean.
     """
 
-    def __init__(self, module: str, environ: Mapping[str, str] | None = None) -> None:
-        self._module, self._environ = module, environ
+    def __init__(
+        self, module: str, environ: Mapping[str, str] | None = None, *, own_group: bool = True
+    ) -> None:
+        """`own_group` False: whoever ends the caller's process group ends the child, too."""
+        self._module, self._environ, self._own_group = module, environ, own_group
         self._process: subprocess.Popen[bytes] | None = None
         self._home: tempfile.TemporaryDirectory[str] | None = None
         self._hello: dict[str, Any] = {}
@@ -61,7 +66,7 @@ class ChildProcess:
             stderr=subprocess.DEVNULL,
             cwd=self._home.name if self._environ is None else None,
             env=environment(self._home.name) if self._environ is None else _with_own_code(self._environ),
-            start_new_session=True,
+            start_new_session=self._own_group,
         )
 
     def hello(self, timeout_s: float = START_S) -> dict[str, Any]:
@@ -104,11 +109,8 @@ class ChildProcess:
 
     def kill(self) -> None:
         """End the child from another thread: whoever waits for its answer waits no longer."""
-        if (process := self._process) is not None and process.returncode is None:
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:  # it has just ended
-                return
+        if (process := self._process) is not None:
+            self._kill(process)
 
     def close(self) -> None:
         """Stop the child and everything it started."""
@@ -117,13 +119,23 @@ class ChildProcess:
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
                     pipe.close()
-            try:
-                process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            if not _has_ended(process):
+                self._kill(process)
+                # A caller that may not kill leaves it to whoever ends the process group.
+                _has_ended(process)
         if home is not None:
             home.cleanup()
+
+    def _kill(self, process: subprocess.Popen[bytes]) -> None:
+        if process.returncode is not None:
+            return
+        try:
+            if self._own_group:
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
+        except (ProcessLookupError, PermissionError):  # it has just ended; or we are confined ourselves
+            return
 
     def _reply(self, timeout_s: float) -> dict[str, Any]:
         """The next line the child writes."""
@@ -139,13 +151,24 @@ class ChildProcess:
                 if not (part := os.read(pipe.fileno(), 2**16)):
                     raise SilentChildError(f"it ended with status {self._process.wait()}")
                 line += part
+                if len(line) > MAX_ANSWER_BYTES:
+                    self.kill()
+                    raise SilentChildError(f"it wrote a line of more than {MAX_ANSWER_BYTES} bytes")
         try:
             reply = json.loads(line)
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             raise SilentChildError("what it wrote is no answer") from exc
         if not isinstance(reply, dict):
             raise SilentChildError("what it wrote is no answer")
         return reply
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def environment(home: str) -> dict[str, str]:

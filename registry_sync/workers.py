@@ -1,6 +1,7 @@
 """The sync's side of its worker processes: a converter and a certifier that several threads may use at once.
 
-Each job goes to a worker that is free; one that dies over it is replaced, and the job says so.
+Each job goes to a worker that is free; one that dies over it is replaced, and the job says so. One that takes
+long keeps its job, but not its place: another takes that, so that a bundle that hangs holds up no other.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ import json
 import os
 import queue
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pyfunc.certificate.verdict import Certificate, Status
+from pyfunc.certificate.verdict import Certificate
 from pyfunc.child_process import ChildProcess, SilentChildError
-from pyfunc.contract import MANIFEST, MAX_MANIFEST_BYTES, Manifest
+from pyfunc.contract import Manifest
+from registry_sync import outputs
 from registry_sync.certify import LibraryCertifier
 from registry_sync.errors import (
     BundleRefusedError,
@@ -26,27 +29,38 @@ from registry_sync.errors import (
     WorkerDiedError,
 )
 
-CONVERT_S, CERTIFY_S = 600.0, 900.0
+CONVERT_S, CERTIFY_S = 90.0, 480.0
+S_PER_MIB = 4.0
+"""Many times what a MiB of bundle takes, on top of the above."""
+PATIENCE_S = 20.0
+"""After so long over one job, another worker takes the place of the one that has it."""
 MODULE = "registry_sync.worker"
 _CERTIFICATE = "certificate.json"
 
 
-class Workers:
-    """Up to `count` worker processes, each started when it is needed: a `Converter` and a `Certifier`."""
+def _no_one(why: str) -> None:
+    """Nobody wants to know."""
 
-    def __init__(self, count: int) -> None:
+
+class Workers:
+    """Up to `count` worker processes, each started when it is needed: a `Converter` and a `Certifier`.
+
+    As many again may stand in for workers that take long. `unconfined` is told, once, why system calls of
+    workers are not filtered, if they are not.
+    """
+
+    def __init__(self, count: int, unconfined: Callable[[str], None] = _no_one) -> None:
+        self.count = count
         self._all = [ChildProcess(MODULE) for _ in range(count)]
         # Last in, first out: one that has its libraries loaded comes before one that has not been started.
         self._free: queue.LifoQueue[ChildProcess] = queue.LifoQueue()
         for child in self._all:
             self._free.put(child)
+        self._lock = threading.Lock()
+        self._late: list[ChildProcess] = []
         self._is_closed = False
+        self._unconfined: Callable[[str], None] | None = unconfined
         self._libraries = LibraryCertifier()
-
-    @property
-    def count(self) -> int:
-        """How many jobs can be done at once."""
-        return len(self._all)
 
     @property
     def environment(self) -> str | None:
@@ -68,14 +82,12 @@ class Workers:
             WorkerDiedError, WorkerBugError: there is no saying whether the bundle is to blame.
         """
         names = {"treatment_names": treatment_names, "outcome_names": outcome_names}
-        job = {"job": "convert", "folder": str(folder), "certify": self.environment is not None, **names}
         with self._worker() as child:
-            _ask(child, job, bundle, CONVERT_S)
-        with (folder / MANIFEST).open("rb") as file:
-            return Manifest.from_bytes(file.read(MAX_MANIFEST_BYTES))
+            _ask(child, {"job": "convert", "folder": str(folder), **names}, bundle, CONVERT_S)
+        return outputs.check_version(folder)
 
     def prepare(self) -> None:
-        """See `Certifier`: a worker starts its reference process when it converts."""
+        """See `Certifier`: a worker starts its reference process when it starts itself."""
 
     def certify(self, bundle: Path, folder: Path, version: str) -> Certificate:
         """See `Certifier`."""
@@ -83,14 +95,17 @@ class Workers:
             path = Path(scratch) / _CERTIFICATE
             job = {"job": "certify", "folder": str(folder), "version": version, "certificate": str(path)}
             found = _ask(child, job, bundle, CERTIFY_S)
-            document = path.read_bytes()
-        return Certificate(Status(found["status"]), found["reason"], document, is_final=found["is_final"])
+            certificate = outputs.check_certificate(found, path)
+            if found.get("spent"):
+                child.close()
+        return certificate
 
     def kill(self) -> None:
         """Let every thread that waits for a worker wait no longer; no other worker is started."""
         self._is_closed = True
-        for child in self._all:
-            child.kill()
+        with self._lock:
+            for child in self._all:
+                child.kill()
 
     def close(self) -> None:
         """Stop the workers; no thread may be using them."""
@@ -102,30 +117,66 @@ class Workers:
     def _worker(self) -> Iterator[ChildProcess]:
         """A free worker, ready; one that fails over the job is closed, and starts anew for the next."""
         child = self._free.get()
+        patience = threading.Timer(PATIENCE_S, self._stand_in_for, [child])
+        patience.daemon = True
         try:
             if self._is_closed:
                 raise WorkerDiedError("the run is being stopped")
-            hello = child.hello()
-            if "absent" in hello:
-                raise ConfigurationError(hello["absent"])
+            self._greet(child.hello())
+            patience.start()
             yield child
         except SilentChildError as exc:
             child.close()
             raise WorkerDiedError(str(exc)) from exc
         finally:
+            patience.cancel()
+            self._return(child)
+
+    def _greet(self, hello: Mapping[str, Any]) -> None:
+        if "absent" in hello:
+            raise ConfigurationError(outputs.message(hello["absent"]))
+        if hello.get("unfiltered"):
+            with self._lock:
+                tell, self._unconfined = self._unconfined, None
+            if tell is not None:
+                tell(outputs.message(hello["unfiltered"]))
+
+    def _stand_in_for(self, child: ChildProcess) -> None:
+        with self._lock:
+            if self._is_closed or len(self._late) == self.count:
+                return
+            self._late.append(child)
+            other = ChildProcess(MODULE)
+            self._all.append(other)
+        self._free.put(other)
+
+    def _return(self, child: ChildProcess) -> None:
+        """Put a worker back, unless another has taken its place."""
+        with self._lock:
+            if is_late := child in self._late:
+                self._late.remove(child)
+                self._all.remove(child)
+        if is_late:
+            child.close()
+        else:
             self._free.put(child)
 
 
-def _ask(child: ChildProcess, job: Mapping[str, object], bundle: Path, timeout_s: float) -> dict[str, Any]:
+def _ask(
+    child: ChildProcess, job: Mapping[str, object], bundle: Path, at_least_s: float
+) -> Mapping[str, Any]:
+    """The answer to a job; the larger the bundle, the longer it may take."""
+    timeout_s = at_least_s + S_PER_MIB * bundle.stat().st_size / 2**20
     found = child.ask(json.dumps({**job, "bundle": str(bundle)}), timeout_s=timeout_s)
     match found:
         case {"done": True}:
             return found
-        case {"refused": {"code": str(code), "message": str(message)}}:
-            raise BundleRefusedError(code, message)
-        case {"os_error": [int(number), str(message)]}:
-            raise DiskError(f"worker: {message or os.strerror(number)}; free space or mend the disk")
+        case {"refused": {"code": code, "message": message}}:
+            raise BundleRefusedError(outputs.code(code), outputs.message(message))
+        case {"os_error": [int(number), message]}:
+            said = outputs.message(message) or os.strerror(number)
+            raise DiskError(f"worker: {said}; free space or mend the disk")
         case {"out_of_memory": True}:
             raise WorkerDiedError("it ran out of memory")
         case _:
-            raise WorkerBugError(str(found.get("bug", "an answer nobody knows")))
+            raise WorkerBugError(outputs.message(found.get("bug", "an answer nobody knows")))

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from pyfunc.confinement import hide
 from pyfunc.processors import available_processors
 from registry_sync.certify import Certifier
 from registry_sync.convert import Converter
+from registry_sync.progress import choose_progress
 from registry_sync.settings import workers
 from registry_sync.workers import Workers
 
@@ -19,7 +21,7 @@ def _no_one() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """`count` bundles at a time; `interrupt` lets those under way end at once."""
+    """`count` rows at a time; `interrupt` lets those under way end at once."""
 
     converter: Converter
     certifier: Certifier | None = None
@@ -29,9 +31,17 @@ class Workshop:
 
 @contextmanager
 def open_workshop(environ: Mapping[str, str]) -> Iterator[Workshop]:
-    """Worker processes, one for each processor unless `TAUSERVE_WORKERS` says otherwise."""
-    crew = Workers(workers(environ) or available_processors())
+    """Worker processes, one for each processor unless `TAUSERVE_WORKERS` says otherwise.
+
+    Twice as many rows are under way: while some are converted, others are read and written.
+    """
+    hide()
+    progress = choose_progress()
+    crew = Workers(
+        workers(environ) or available_processors(),
+        lambda why: progress.event("workers.unfiltered", why=why),
+    )
     try:
-        yield Workshop(crew, crew, crew.count, crew.kill)
+        yield Workshop(crew, crew, 2 * crew.count, crew.kill)
     finally:
         crew.close()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from io import BytesIO
 from typing import Protocol
 
-from pyfunc.errors import BundleBudgetError, MalformedBundleError
+from pyfunc.errors import BundleBudgetError, MalformedBundleError, UnsupportedModelError
 
 MAX_BUNDLE_BYTES = 512 * 2**20
 MAX_INFLATED_BYTES = 2**30
@@ -20,6 +20,18 @@ FREE_INFLATION_BYTES = 16 * 2**20
 CHUNK_BYTES = 2**20
 MAX_LZMA_BYTES = 128 * 2**20
 """A header of lzma names the memory to be set aside; `xz -9` needs 65 MiB."""
+
+
+SUPPORTED = ("none", "zlib", "gzip", "bz2", "xz", "lzma")
+_KNOWN = {
+    b"\x04\x22\x4d\x18": "lz4, which needs a library that this reader does without",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK": "a zip archive, as torch.save and numpy.savez write",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"\x93NUMPY": "a single numpy array",
+    b"\x89HDF": "HDF5",
+}
+"""What else people have at hand, by its first bytes: refused by its own name."""
 
 
 class _Decompressor(Protocol):
@@ -40,6 +52,7 @@ def unwrap(data: bytes) -> bytes:
 
     Raises:
         BundleBudgetError: larger, or more tightly packed, than any real bundle.
+        UnsupportedModelError: a container that is known, but not read.
         MalformedBundleError: neither a pickle nor one of joblib's compressions of one.
     """
     if len(data) > MAX_BUNDLE_BYTES:
@@ -48,6 +61,8 @@ def unwrap(data: bytes) -> bytes:
         return data
     make = _decompressor(data)
     if make is None:
+        if known := next((name for prefix, name in _KNOWN.items() if data.startswith(prefix)), None):
+            raise UnsupportedModelError("container", found=known, supported=SUPPORTED)
         raise MalformedBundleError(
             "expected a pickle of protocol 2 or later, plain or compressed by zlib, gzip, bz2, xz or lzma; "
             f"found a file that begins with {data[:4].hex() or 'nothing'}"

@@ -61,7 +61,7 @@ class ReferenceProcess:
     """
 
     def __init__(self) -> None:
-        self.child = ChildProcess("pyfunc.certificate.reference")
+        self.child = ChildProcess("pyfunc.certificate.reference", own_group=False)
 
     def __enter__(self) -> Self:
         """Start nothing yet."""

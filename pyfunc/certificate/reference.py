@@ -30,7 +30,15 @@ from pyfunc.bundle.read import interpret, read_root
 from pyfunc.bundle.tensors import read_state
 from pyfunc.certificate.verdict import LIBRARIES
 from pyfunc.child_process import replies
-from pyfunc.confinement import NETWORK_EVENTS, PROCESS_EVENTS, limit, limit_memory, refuse
+from pyfunc.confinement import (
+    NETWORK_EVENTS,
+    PROCESS_EVENTS,
+    deny_calls,
+    die_with_parent,
+    limit,
+    limit_memory,
+    refuse,
+)
 
 if TYPE_CHECKING:
     from pyfunc.answer import FloatArray
@@ -54,6 +62,7 @@ FORBIDDEN_MODULES = ("pyfunc.compile", "pyfunc.engine", "onnxruntime")
 
 def main() -> int:
     """Serve jobs until standard input ends."""
+    die_with_parent()
     answers = replies()
     try:
         for name in ("econml.dml", "econml.inference", "torch", "pyfunc.certificate.torch_nets"):
@@ -97,7 +106,9 @@ def confine() -> None:
         limit(kind, most)
     limit_memory(MEMORY)
     signal.alarm(WALL_S)
+    die_with_parent()
     refuse(NETWORK_EVENTS | PROCESS_EVENTS)
+    deny_calls()
 
 
 def run(folder: Path) -> int:

@@ -119,8 +119,17 @@ def _estimator(module: str, name: str, final: bytes, treatments: bytes, inferenc
     )
 
 
-def stump() -> bytes:
-    """A tree of one inner node and two leaves."""
+Node = tuple[int, int, int, float]
+LEAF: Node = (-1, -1, -2, -2.0)
+
+
+def stump(*nodes: Node, count: int | None = None) -> bytes:
+    """A tree of these nodes (left, right, feature, threshold), by default one inner node and two leaves.
+
+    `count` is how many it says it has.
+    """
+    nodes = nodes or ((1, 2, 0, 0.5), LEAF, LEAF)
+    n = len(nodes)
     names = ("left_child", "right_child", "feature", "threshold")
     kinds = ("i8", "i8", "i8", "f8")
     fields = b"}" + b"".join(
@@ -131,11 +140,12 @@ def stump() -> bytes:
         call(stack_global("numpy", "dtype"), text("V32"), b"\x89", b"\x88")
         + b"(K\x03" + text("|") + b"N(" + b"".join(map(text, names)) + b"t" + fields + b"K\x20K\x01K\x10tb"
     )  # fmt: skip
-    nodes = struct.pack("<qqqd", 1, 2, 0, 0.5) + 2 * struct.pack("<qqqd", -1, -1, -2, -2.0)
-    moments = joblib_array(dtype(text("f8")), (3, 1), struct.pack("<3d", 1, 1, 1))
+    packed = b"".join(struct.pack("<qqqd", *node) for node in nodes)
+    moments = joblib_array(dtype(text("f8")), (n, 1), struct.pack(f"<{n}d", *[1.0] * n))
     tree = thing(
         "econml.tree._tree", "Tree",
-        node_count=b"K\x03", nodes=joblib_array(record, (3,), nodes), precond=moments, jac=moments,
+        node_count=whole(n if count is None else count), nodes=joblib_array(record, (n,), packed),
+        precond=moments, jac=moments,
     )  # fmt: skip
     return thing("econml.grf._base_grftree", "GRFTree", tree_=tree)
 

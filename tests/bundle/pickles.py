@@ -23,6 +23,17 @@ COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+def lz4_frame(data: bytes) -> bytes:
+    """An LZ4 frame of blocks that are not compressed, as the frame format allows (its specification, 1.6)."""
+    blocks = (data[i : i + 2**22] for i in range(0, len(data), 2**22))
+    stored = b"".join(struct.pack("<I", len(block) | 2**31) + block for block in blocks)
+    return b"\x04\x22\x4d\x18\x60\x70\x73" + stored + bytes(4)
+
+
+ALL_COMPRESSIONS = COMPRESSIONS | {"lz4": lz4_frame}
+"""Those that are read, and the one that is refused."""
+
+
 def text(value: str) -> bytes:
     """SHORT_BINUNICODE."""
     encoded = value.encode()
@@ -54,8 +65,8 @@ def program(*steps: bytes) -> bytes:
     return PROTO + b"".join(steps) + STOP
 
 
-def code_running(marker: Path) -> dict[str, bytes]:
-    """Pickles that would create `marker` if anything of them ran, by family.
+def code_running(marker: Path, port: int = 9) -> dict[str, bytes]:
+    """Pickles that would create `marker`, or connect to the port, if anything of them ran, by family.
 
     Each is what `pickle.load` would execute; the test suite proves that of the first ones.
     """
@@ -98,6 +109,33 @@ def code_running(marker: Path) -> dict[str, bytes]:
         "dill": program(call(stack_global("dill", "loads"), bytes_of(inner))),
         "extension": PROTO + b"\x82\x01" + STOP,
         "persistent id": program(text("os.system") + b"Q"),
+        "attrgetter": program(
+            call(call(stack_global("operator", "attrgetter"), text("system")), stack_global("os", "path"))
+        ),
+        "object, then popped": PROTO + b"(" + stack_global("os", "system") + touch + b"o0N" + STOP,
+        "called, then built": program(shell + b"}b"),
+        "ctypes": program(call(stack_global("ctypes", "CDLL"), b"N")),
+        "pty": program(call(stack_global("pty", "spawn"), touch)),
+        "cProfile": program(call(stack_global("cProfile", "run"), evaluated)),
+        "pydoc": program(call(stack_global("pydoc", "pipepager"), text(""), touch)),
+        "uuid": program(call(stack_global("uuid", "_get_command_stdout"), touch)),
+        "_osx_support": program(call(stack_global("_osx_support", "_read_output"), touch)),
+        "platform": program(call(stack_global("platform", "popen"), touch)),
+        "exec": program(
+            call(stack_global("os", "execv"), text("/bin/touch"), text("touch") + text(str(marker)) + b"\x86")
+        ),
+        "environment": program(call(stack_global("os", "getenv"), text("TAUSERVE_SECRET"))),
+        "name": program(call(stack_global("socket", "getaddrinfo"), text("canary.invalid"), b"K\x50")),
+        "connection": program(
+            call(
+                stack_global("socket", "create_connection"),
+                text("127.0.0.1") + b"M" + struct.pack("<H", port) + b"\x86",
+            )
+        ),
+        "frame that ends early": PROTO + b"\x95" + struct.pack("<Q", 1) + b"N0" + shell + STOP,
+        "polyglot": program(shell) + b"PK\x05\x06" + bytes(18),
+        "zip": b"PK\x03\x04" + program(shell),
+        "7z": b"7z\xbc\xaf\x27\x1c" + program(shell),
         "payload, then cut off": PROTO + shell,
         "payload, then junk": program(shell) + b"\xff" * 64,
         "payload beside a bundle": program(b"}(" + text("model_state") + shell + b"u"),
@@ -127,7 +165,11 @@ def planted(marker: Path) -> dict[str, bytes]:
         + shell
         + b"sb"
     )
+    transformer = stack_global("sklearn.preprocessing._function_transformer", "FunctionTransformer")
     return {
+        "function of a transformer": with_entry(
+            "causal_model", transformer + b")\x81}" + text("func") + stack_global("os", "system") + b"sb"
+        ),
         "nested torch storage": with_entry(
             "regime_classifier_state", b"}" + text("net.0.weight") + tensor + b"s"
         ),

@@ -15,10 +15,11 @@ import pytest
 import yaml
 from onnx import numpy_helper
 
-from pyfunc.artifact import MLFLOW_VERSION, REQUIREMENTS, write_artifact
+from pyfunc.artifact import write_artifact
 from pyfunc.contract import GOLDEN_FILE, MANIFEST, MODEL_FILE, ONNX_FILE, Manifest
 from pyfunc.errors import GoldenMismatchError, InvalidModelError, MalformedArtifactError, UnknownFormatError
 from pyfunc.loader import load_folder
+from pyfunc.requirements import MLFLOW_VERSION, REQUIREMENTS
 from pyfunc.runtime import code_files
 from tests.bundles import bundle_bytes, bundle_path
 
