@@ -20,7 +20,7 @@ from typing import Any, TextIO
 
 START_S = 120.0
 STOP_S = 2.0
-MAX_ANSWER_BYTES = 2**20
+MAX_ANSWER_BYTES = 2**24
 """Of one line: a child that was taken over must not fill its caller's memory."""
 
 
@@ -119,29 +119,32 @@ class ChildProcess:
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
                     pipe.close()
-            if not _has_ended(process):
-                self._kill(process)
-                # A caller that may not kill leaves it to whoever ends the process group.
-                _has_ended(process)
+            # A caller that may not kill leaves it to whoever ends its process group.
+            if not _has_ended(process) and self._kill(process):
+                process.wait()
         if home is not None:
             home.cleanup()
 
-    def _kill(self, process: subprocess.Popen[bytes]) -> None:
+    def _kill(self, process: subprocess.Popen[bytes]) -> bool:
+        """Whether it has ended, or is about to."""
         if process.returncode is not None:
-            return
+            return True
         try:
             if self._own_group:
                 os.killpg(process.pid, signal.SIGKILL)
             else:
                 process.kill()
-        except (ProcessLookupError, PermissionError):  # it has just ended; or we are confined ourselves
-            return
+        except ProcessLookupError:  # it has just ended
+            return True
+        except PermissionError:  # we are confined ourselves
+            return False
+        return True
 
     def _reply(self, timeout_s: float) -> dict[str, Any]:
         """The next line the child writes."""
         if self._process is None or self._process.stdout is None:
             raise SilentChildError("it does not run")
-        line, deadline, pipe = b"", time.monotonic() + timeout_s, self._process.stdout
+        line, deadline, pipe = bytearray(), time.monotonic() + timeout_s, self._process.stdout
         with selectors.DefaultSelector() as selector:
             selector.register(pipe, selectors.EVENT_READ)
             while not line.endswith(b"\n"):

@@ -22,10 +22,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Self
 
-from pyfunc.documents import count_field, digest_field, text_field
+from pyfunc.documents import count_field, digest_field, fields_of, text_field
 from pyfunc.errors import IntegrityError, MalformedArtifactError, UnknownFormatError
 
 FORMAT_VERSION = 1
@@ -63,8 +63,18 @@ def sha256(data: bytes) -> str:
 
 
 def canonical_json(value: object) -> bytes:
-    """UTF-8 JSON that is the same for equal values: sorted keys, no spaces, finite numbers, final newline."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    """UTF-8 JSON that is the same for equal values: sorted keys, no spaces, finite numbers, final newline.
+
+    A dataclass stands as its fields' names and values.
+    """
+    text = json.dumps(
+        value,
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=False,
+        allow_nan=False,
+        default=fields_of,
+    )
     return text.encode() + b"\n"
 
 
@@ -149,7 +159,7 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Canonical bytes; their digest stands in the index."""
-        files = [asdict(entry) for entry in sorted(self.files, key=lambda entry: entry.path)]
+        files = sorted(self.files, key=lambda entry: entry.path)
         return canonical_json({"format_version": FORMAT_VERSION, "files": files})
 
     def entry(self, path: str) -> FileEntry:
@@ -267,8 +277,8 @@ class Index:
         return canonical_json(
             {
                 "format_version": FORMAT_VERSION,
-                "models": {model_id: asdict(model) for model_id, model in self.models.items()},
-                "rows": [asdict(row) for row in rows],
+                "models": dict(self.models),
+                "rows": rows,
             }
         )
 

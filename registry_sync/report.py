@@ -22,14 +22,17 @@ def sync_report(result: SyncResult, execution: Execution, *, exit_code: int) -> 
     A row is `published` if this run made its version, else `unchanged`; a quarantined row says which version
     of it, if any, is still served; a postponed one has met a service that failed.
     """
-    states = _states(result)
+    states = {state_key(state): state for state in result.index.rows}
+    planned = _keys(result.plan)
     actions = {kind: [action.key for action in result.plan.actions if action.kind is kind] for kind in Kind}
     carried = (*actions[Kind.CONVERT], *actions[Kind.CERTIFY], *actions[Kind.KEEP])
-    served = [key for key in carried if not states[key].reason and key not in result.postponed]
-    refused = [key for key, state in states.items() if state.reason and key in _keys(result.plan)]
+    served = [
+        states[key] for key in sorted(carried) if not states[key].reason and key not in result.postponed
+    ]
+    refused = [key for key, state in states.items() if state.reason and key in planned]
     lists = {
-        "published": [_served(result, key) for key in sorted(served) if _is_made(result, states[key])],
-        "unchanged": [_served(result, key) for key in sorted(served) if not _is_made(result, states[key])],
+        "published": [_served(result, state) for state in served if _is_made(result, state)],
+        "unchanged": [_served(result, state) for state in served if not _is_made(result, state)],
         "retired": [_row(key) for key in actions[Kind.RETIRE]],
         "pruned": [_row(key) for key in actions[Kind.PRUNE]],
         "absent": [_version(states[key]) for key in actions[Kind.ABSENT]],
@@ -114,15 +117,10 @@ def _version(state: RowState) -> Document:
     return {**_row(state_key(state)), "version": state.version}
 
 
-def _served(result: SyncResult, key: RowKey) -> Document:
+def _served(result: SyncResult, state: RowState) -> Document:
     """A served row, and what its version's certificate says."""
-    state = _states(result)[key]
     entry = result.index.models[state.model_id].versions[state.version or ""]
     return {**_version(state), "certificate": entry.certificate_status}
-
-
-def _states(result: SyncResult) -> Mapping[RowKey, RowState]:
-    return {state_key(state): state for state in result.index.rows}
 
 
 def _quarantined(state: RowState) -> Document:

@@ -67,6 +67,11 @@ class Workers:
         """See `Certifier`: a worker runs on the same installation."""
         return self._libraries.environment
 
+    @property
+    def standing_in(self) -> int:
+        """How many workers stand in for others that take long."""
+        return len(self._late)
+
     def __call__(
         self,
         bundle: Path,

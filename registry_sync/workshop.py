@@ -39,7 +39,7 @@ def open_workshop(environ: Mapping[str, str]) -> Iterator[Workshop]:
     progress = choose_progress()
     crew = Workers(
         workers(environ) or available_processors(),
-        lambda why: progress.event("workers.unfiltered", why=why),
+        lambda why: progress.warning("workers.unfiltered", why=why),
     )
     try:
         yield Workshop(crew, crew, 2 * crew.count, crew.kill)

@@ -91,13 +91,13 @@ def floats(*numbers: float) -> bytes:
     return joblib_array(dtype(text("f8")), (len(numbers),), struct.pack(f"<{len(numbers)}d", *numbers))
 
 
-def linear(treatments: bytes = b")") -> bytes:
-    """A fitted LinearDML of one feature; `treatments` is its `_d_t`."""
+def linear(treatments: bytes = b")", **more: bytes) -> bytes:
+    """A fitted LinearDML of one feature; `treatments` is its `_d_t`, `more` are other attributes."""
     model = thing(
         "econml.sklearn_extensions.linear_model", "StatsModelsLinearRegression", _param=floats(1, 2)
     )
     final = thing("econml.dml.dml", "_FinalWrapper", _model=model, _fit_cate_intercept=b"\x88")
-    return _estimator("econml.dml.dml", "LinearDML", final, treatments)
+    return _estimator("econml.dml.dml", "LinearDML", final, treatments, **more)
 
 
 def forest(trees: bytes, slices: bytes) -> bytes:
@@ -112,10 +112,18 @@ def forest(trees: bytes, slices: bytes) -> bytes:
     return _estimator("econml.dml.causal_forest", "CausalForestDML", final, b")", inference)
 
 
-def _estimator(module: str, name: str, final: bytes, treatments: bytes, inference: bytes = b"N") -> bytes:
+def _estimator(
+    module: str, name: str, final: bytes, treatments: bytes, inference: bytes = b"N", **more: bytes
+) -> bytes:
     stage = thing("econml.dml._rlearner", "_ModelFinal", _model_final=final)
     return thing(
-        module, name, _d_t=treatments, _d_y=b")", _inference=inference, _ortho_learner_model_final=stage
+        module,
+        name,
+        _d_t=treatments,
+        _d_y=b")",
+        _inference=inference,
+        _ortho_learner_model_final=stage,
+        **more,
     )
 
 

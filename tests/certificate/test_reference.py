@@ -150,7 +150,7 @@ def test_a_hostile_bundle_is_refused_before_anything_is_made(
         found = reference.ask(hostile, np.zeros((1, 3)))
 
         assert isinstance(found, NoReference)
-        assert "the libraries refuse the bundle: Forbidden" in found.reason
+        assert "the libraries refuse the bundle: " in found.reason
     assert not marker.exists()
     assert isinstance(reference.ask(bundle_bytes(LINEAR), expected(LINEAR).rows), Reference)
 

@@ -130,7 +130,7 @@ print(json.dumps({"ready": True}), flush=True)
 for line in sys.stdin:
     what = json.loads(line)
     if what == "flood":
-        sys.stdout.write("x" * 2**22 + "\\n")
+        sys.stdout.write("x" * 2**25 + "\\n")
     elif what == "deep":
         sys.stdout.write("[" * 200_000 + "]" * 200_000 + "\\n")
     elif what == "children":
