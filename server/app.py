@@ -9,9 +9,9 @@ from starlette.types import ASGIApp
 import server
 from server.access.access import Access
 from server.fast_path import FastPath
-from server.metrics import Metrics
 from server.middleware import RequestMiddleware
 from server.models import Models
+from server.observer import Observer
 from server.predict import Policy
 from server.protocols.arrow import TableLimits
 from server.routes import health, invocations, models, predict, v2
@@ -22,19 +22,19 @@ from server.suspects import Suspects
 from server.workers import Workers
 
 
-def create_app(settings: Settings, loaded: Models, access: Access) -> ASGIApp:
+def create_app(settings: Settings, loaded: Models, access: Access, observer: Observer) -> ASGIApp:
     """The HTTP application over these models, which somebody else loads, for who has access."""
-    rules, metrics = settings.requests, Metrics(lambda: loaded.loaded)
+    rules = settings.requests
     tables = TableLimits(rules.max_table_rows, rules.max_table_bytes)
     policy = Policy(rules.missing_policy, rules.max_rows, tables)
     suspects = Suspects()
-    api = create_api(settings, loaded, policy, metrics, suspects)
-    plain = FastPath(api, loaded, policy, max_body_bytes=rules.max_body_bytes)
-    return RequestMiddleware(access.around(plain), metrics, suspects)
+    api = create_api(settings, loaded, policy, observer, suspects)
+    plain = FastPath(api, loaded, policy, observer, max_body_bytes=rules.max_body_bytes)
+    return RequestMiddleware(access.around(plain), observer.metrics, suspects)
 
 
 def create_api(
-    settings: Settings, loaded: Models, policy: Policy, metrics: Metrics, suspects: Suspects
+    settings: Settings, loaded: Models, policy: Policy, observer: Observer, suspects: Suspects
 ) -> FastAPI:
     """Every endpoint; expects `RequestMiddleware` around it."""
     app = FastAPI(
@@ -46,9 +46,9 @@ def create_api(
         redirect_slashes=False,  # a redirect would go where the Host header says
     )
     rules = settings.requests
-    exchange = Exchange(loaded, policy, _workers(settings.admission), rules.max_body_bytes)
+    exchange = Exchange(loaded, policy, _workers(settings.admission), rules.max_body_bytes, observer)
     app.include_router(health.router(loaded, settings.execution, suspects))
-    app.include_router(scrape.router(metrics))
+    app.include_router(scrape.router(observer.metrics))
     app.include_router(models.router(loaded, suspects))
     app.include_router(predict.router(exchange))
     app.include_router(invocations.router(exchange, rules.default_model))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyfunc.answer import FloatArray
+from pyfunc.answer import FloatArray, Prediction
 from pyfunc.model import HybridCausalModel
 from pyfunc.query import EffectQuery
 from server.codecs import Lists
@@ -22,10 +22,18 @@ MAX_BATCH = 64
 """Requests asked at once: beyond it nothing is gained, and the event loop is kept too long."""
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The answers to all who asked together, as arrays and as JSON takes them."""
+
+    prediction: Prediction
+    lists: Lists
+
+
 @dataclass(slots=True)
 class _Waiting:
     x: FloatArray
-    answer: asyncio.Future[tuple[Lists, int]]
+    answer: asyncio.Future[tuple[Batch, int]]
 
 
 class Batcher:
@@ -35,7 +43,7 @@ class Batcher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._groups: dict[tuple[int, EffectQuery], tuple[HybridCausalModel, list[_Waiting]]] = {}
 
-    async def predict(self, model: HybridCausalModel, x: FloatArray, query: EffectQuery) -> tuple[Lists, int]:
+    async def predict(self, model: HybridCausalModel, x: FloatArray, query: EffectQuery) -> tuple[Batch, int]:
         """Ask, together with whoever asks the same question of the model now.
 
         Returns:
@@ -65,7 +73,8 @@ class Batcher:
 def _answer(model: HybridCausalModel, query: EffectQuery, waiting: Sequence[_Waiting]) -> None:
     x = waiting[0].x if len(waiting) == 1 else np.concatenate([one.x for one in waiting])
     try:
-        lists = Lists.of(model.predict(x, query))
+        prediction = model.predict(x, query)
+        batch = Batch(prediction, Lists.of(prediction))
     except Exception as exc:
         if len(waiting) > 1:  # somebody's row is to blame: everyone alone
             for one in waiting:
@@ -76,5 +85,5 @@ def _answer(model: HybridCausalModel, query: EffectQuery, waiting: Sequence[_Wai
     start = 0
     for one in waiting:
         if not one.answer.cancelled():
-            one.answer.set_result((lists, start))
+            one.answer.set_result((batch, start))
         start += len(one.x)

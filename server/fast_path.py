@@ -14,6 +14,7 @@ from pyfunc.errors import NonFiniteAnswerError
 from server.batching import Batcher
 from server.middleware import Headers, context_of
 from server.models import Models
+from server.observer import Observer
 from server.predict import Policy, blame, read_question, write_answer
 
 PREFIX = "/predict/"
@@ -30,8 +31,10 @@ _NOT_PLAIN = frozenset({b"content-encoding", b"transfer-encoding", b"expect"})
 class FastPath:
     """In front of the application, within `RequestMiddleware`."""
 
-    def __init__(self, app: ASGIApp, models: Models, policy: Policy, *, max_body_bytes: int) -> None:
-        self._app, self._models, self._policy = app, models, policy
+    def __init__(
+        self, app: ASGIApp, models: Models, policy: Policy, observer: Observer, *, max_body_bytes: int
+    ) -> None:
+        self._app, self._models, self._policy, self._observer = app, models, policy, observer
         self._most = min(INLINE_BYTES, max_body_bytes)
         self._batcher = Batcher()
 
@@ -56,18 +59,18 @@ class FastPath:
             await self._app(scope, _given(body), send)
             return
         try:
-            lists, start = await self._batcher.predict(entry.model, question.encoded.x, question.query)
+            batch, start = await self._batcher.predict(entry.model, question.encoded.x, question.query)
         except NonFiniteAnswerError as exc:
             raise blame(entry.model, question, exc) from exc
-        answer = write_answer(entry.model, question, lists, start)
-        context.facts["rows"] = answer.rows
+        answer = write_answer(entry.model, question, batch.lists, start)
+        self._observer.note(context, entry, question, batch.prediction, start)
         headers = [
             (b"content-type", _JSON),
-            (b"content-length", b"%d" % len(answer.body)),
+            (b"content-length", b"%d" % len(answer)),
             (b"x-model-version", ref.version.encode()),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
+        await send({"type": "http.response.body", "body": answer})
 
 
 def _is_plain(headers: Headers, most: int) -> bool:

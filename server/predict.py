@@ -53,15 +53,6 @@ class Incoming:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A document, and how many records it answers."""
-
-    body: bytes
-    rows: int
-    format: Format = Format.JSON
-
-
-@dataclass(frozen=True, slots=True)
 class Question:
     """A request whose every rule is met: what the model is to be asked.
 
@@ -74,6 +65,21 @@ class Question:
     encoded: Encoded
     query: EffectQuery
     beyond: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A document, and what it was made of."""
+
+    body: bytes
+    question: Question
+    prediction: Prediction
+    format: Format = Format.JSON
+
+    @property
+    def rows(self) -> int:
+        """How many records it answers."""
+        return len(self.question.encoded.x)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +109,11 @@ def answer(model: HybridCausalModel, request: Incoming, policy: Policy, dialect:
     """
     question = read(model, request, policy, dialect)
     prediction = ask(model, question)
-    n = len(question.encoded.x)
     if request.answer is Format.JSON:
-        return Answer(dialect.write(model, question, prediction), n)
+        return Answer(dialect.write(model, question, prediction), question, prediction)
     columns, warnings = answer_columns(prediction, question.encoded), warnings_of(model, question)
-    return Answer(write_table(columns, n, request.answer, warnings), n, request.answer)
+    body = write_table(columns, len(question.encoded.x), request.answer, warnings)
+    return Answer(body, question, prediction, request.answer)
 
 
 def read(model: HybridCausalModel, request: Incoming, policy: Policy, dialect: Dialect) -> Question:
@@ -213,10 +219,10 @@ def read_question(model: HybridCausalModel, body: bytes, query_string: bytes, po
     return read(model, Incoming(body, query_string), policy, NATIVE)
 
 
-def write_answer(model: HybridCausalModel, question: Question, lists: Lists, start: int = 0) -> Answer:
+def write_answer(model: HybridCausalModel, question: Question, lists: Lists, start: int = 0) -> bytes:
     """Write what the model answered; the question's rows stand from `start` on."""
-    encoded, warnings = question.encoded, warnings_of(model, question)
-    return Answer(encode_answer(model, question.query, encoded, lists, start, warnings), len(encoded.x))
+    warnings = warnings_of(model, question)
+    return encode_answer(model, question.query, question.encoded, lists, start, warnings)
 
 
 def _options(
@@ -238,7 +244,7 @@ def _native_query(n_treatments: int, options: Mapping[str, object]) -> EffectQue
 
 
 def _write_native(model: HybridCausalModel, question: Question, prediction: Prediction) -> bytes:
-    return write_answer(model, question, Lists.of(prediction)).body
+    return write_answer(model, question, Lists.of(prediction))
 
 
 def _write_mlflow(model: HybridCausalModel, question: Question, prediction: Prediction) -> bytes:

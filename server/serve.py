@@ -14,6 +14,7 @@ from server import exits
 from server.access.access import Access
 from server.errors import AddressError
 from server.models import Models
+from server.observer import Observer, open_observer
 from server.opening import open_models
 from server.settings import Settings
 from server.tls import Certificate, certificate_of
@@ -40,6 +41,7 @@ def serve(settings: Settings) -> int:
     log, execution = structlog.get_logger(), settings.execution
     listener = bind(settings.host, settings.port)
     models = open_models(settings)
+    observer = open_observer(settings, models)
     log.info(
         "server.starting",
         host=settings.host,
@@ -53,11 +55,12 @@ def serve(settings: Settings) -> int:
     if execution.is_pipeline and (refused := models.load_all().refused):
         log.error("server.refused", reason="a model failed to load and a pipeline waits for all of them")
         return exits.exit_code_of_all(refused.values())
-    watched: list[Models | Access | Certificate] = [models, access, *([certificate] if certificate else [])]
+    watched: list[Observer | Models | Access | Certificate] = [observer, models, access]
+    watched += [certificate] if certificate else []
     for part in watched:
         part.start()
     try:
-        _run(settings, models, access, certificate, listener)
+        _run(settings, models, access, observer, certificate, listener)
     finally:
         for part in watched:
             part.stop()
@@ -89,6 +92,7 @@ def _run(
     settings: Settings,
     models: Models,
     access: Access,
+    observer: Observer,
     certificate: Certificate | None,
     listener: socket.socket,
 ) -> None:
@@ -100,7 +104,7 @@ def _run(
     # Who connects at once should find the list; a store that hangs must not keep /live waiting.
     models.wait_for_index(INDEX_WAIT_S)
     config = uvicorn.Config(
-        create_app(settings, models, access),
+        create_app(settings, models, access, observer),
         loop="uvloop",
         http=OneWriteProtocol,
         ws="none",

@@ -14,6 +14,7 @@ from server.catalog import Served
 from server.media import ANSWERS, Format, accepts_gzip, answer_format, body_format, is_gzip
 from server.middleware import context_of
 from server.models import Models
+from server.observer import Observer
 from server.predict import Answer, Dialect, Incoming, Policy, answer
 from server.routes.models import serve
 from server.workers import Workers
@@ -32,6 +33,7 @@ class Exchange:
     policy: Policy
     workers: Workers
     max_body_bytes: int
+    observer: Observer
 
     async def ask(self, request: Request, reference: str, dialect: Dialect) -> Response:
         """Answer in a dialect, or in a table where one is asked for.
@@ -65,7 +67,7 @@ class Exchange:
         """Do the work in a thread and wrap up its answer."""
         compress = accepts_gzip(request.headers.get("accept-encoding"))
         found, is_compressed = await self.workers.run(partial(_compressed, work, wanted=compress))
-        context_of(request.scope).facts["rows"] = found.rows
+        self.observer.note(context_of(request.scope), entry, found.question, found.prediction)
         headers = {"X-Model-Version": entry.ref.version}
         if is_compressed:
             headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}

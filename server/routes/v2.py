@@ -89,4 +89,4 @@ def _infer(entry: Served, body: bytes, query_string: bytes, policy: Policy) -> A
     warnings = warnings_of(model, question)
     reference = (entry.ref.model_id, entry.ref.version)
     written = encode_inference(request, reference, prediction, question.encoded, warnings)
-    return Answer(written, len(question.encoded.x))
+    return Answer(written, question, prediction)

@@ -12,7 +12,17 @@ from server.settings.access import AccessRules
 from server.settings.admission import AdmissionRules
 from server.settings.execution import Execution
 from server.settings.loading import LoadingRules
+from server.settings.prediction_log import PredictionLogRules
 from server.settings.requests import RequestRules
 from server.settings.settings import KNOWN, Settings
 
-__all__ = ["KNOWN", "AccessRules", "AdmissionRules", "Execution", "LoadingRules", "RequestRules", "Settings"]
+__all__ = [
+    "KNOWN",
+    "AccessRules",
+    "AdmissionRules",
+    "Execution",
+    "LoadingRules",
+    "PredictionLogRules",
+    "RequestRules",
+    "Settings",
+]

@@ -41,6 +41,13 @@ class Reader:
             raise SettingError(key, value, wanted=f"a number of seconds from {least:g} to {most:g}")
         return float(value)
 
+    def share(self, key: str) -> float:
+        """A part of the whole, from 0, which is what unset means, to 1."""
+        value = self.text(key, "0")
+        if not _DECIMAL.match(value) or not 0.0 <= float(value) <= 1.0:
+            raise SettingError(key, value, wanted="a number from 0 to 1")
+        return float(value)
+
     def flag(self, key: str) -> bool:
         """1 or 0, which is what unset means."""
         return self.choice(key, ("0", "1"), "0") == "1"

@@ -12,11 +12,12 @@ from typing import Self
 
 from pyfunc.places import Places
 from server.errors import SettingError, UnknownSettingError
-from server.settings import access, admission, loading, requests
+from server.settings import access, admission, loading, prediction_log, requests
 from server.settings.access import ANONYMOUS, AccessRules
 from server.settings.admission import AdmissionRules
 from server.settings.execution import Execution
 from server.settings.loading import LoadingRules
+from server.settings.prediction_log import PredictionLogRules
 from server.settings.reader import Reader
 from server.settings.requests import RequestRules
 
@@ -44,6 +45,7 @@ KNOWN = (
     *requests.KEYS,
     *admission.KEYS,
     *access.KEYS,
+    *prediction_log.KEYS,
 )
 
 
@@ -60,6 +62,7 @@ class Settings:
         loading: which models are loaded, how the index is followed, what is kept.
         requests: what one request may hold.
         admission: how much work is taken on.
+        prediction_log: which answers are kept.
         drain_s: how long requests under way may take once the process is told to stop.
         log_level: one of `LOG_LEVELS`.
     """
@@ -72,6 +75,7 @@ class Settings:
     loading: LoadingRules = LoadingRules()
     requests: RequestRules = RequestRules()
     admission: AdmissionRules = field(default_factory=AdmissionRules)
+    prediction_log: PredictionLogRules = PredictionLogRules()
     drain_s: int = 25
     log_level: str = "info"
 
@@ -94,6 +98,7 @@ class Settings:
             loading=LoadingRules.read(read, default.places),
             requests=RequestRules.read(read),
             admission=AdmissionRules.read(read),
+            prediction_log=PredictionLogRules.read(read),
             drain_s=read.whole("TAUSERVE_DRAIN_S", default.drain_s, most=3600),
             log_level=read.choice("TAUSERVE_LOG_LEVEL", LOG_LEVELS, default.log_level),
         )

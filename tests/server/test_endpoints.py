@@ -16,6 +16,7 @@ from server.app import create_api
 from server.metrics import Metrics
 from server.mirror import FolderMirror
 from server.models import Models
+from server.observer import Observer
 from server.predict import Policy
 from server.settings import Settings
 from server.suspects import Suspects
@@ -146,7 +147,8 @@ def test_there_are_no_other_routes(tmp_path: Path) -> None:
     """What is not listed here was added without a decision."""
     policy = Policy(MissingPolicy.IMPUTE, max_rows=1)
     models = Models(FolderMirror(tmp_path))
-    app = create_api(Settings(Places.from_environ({})), models, policy, Metrics(lambda: 0), Suspects())
+    observer = Observer(Metrics(lambda: 0), None)
+    app = create_api(Settings(Places.from_environ({})), models, policy, observer, Suspects())
     found = {
         (method, context.path)
         for context in iter_route_contexts(app.routes)

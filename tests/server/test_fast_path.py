@@ -178,7 +178,7 @@ async def _ask_together(model: Doubling, values: list[float]) -> list[float | Ba
         *(batcher.predict(_as_model(model), np.array([[value]]), POINT) for value in values),
         return_exceptions=True,
     )
-    return [one if isinstance(one, BaseException) else one[0].effects[one[1]][0] for one in answers]
+    return [one if isinstance(one, BaseException) else one[0].lists.effects[one[1]][0] for one in answers]
 
 
 def test_who_asks_together_is_answered_together() -> None:
@@ -207,8 +207,8 @@ def test_who_gave_up_does_not_disturb_the_others() -> None:
         staying = asyncio.create_task(batcher.predict(model, np.array([[2.0]]), POINT))
         await asyncio.sleep(0)
         gone.cancel()
-        lists, start = await staying
-        return lists.effects[start][0]
+        batch, start = await staying
+        return batch.lists.effects[start][0]
 
     assert 4.0 == asyncio.run(main())
 

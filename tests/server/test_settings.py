@@ -32,6 +32,9 @@ WRONG = {
     "TAUSERVE_MAX_WAITING": ("0", "many"),
     "TAUSERVE_MAX_WAIT_MS": ("0", "1s"),
     "TAUSERVE_REQUEST_TIMEOUT_S": ("0", "-1"),
+    "TAUSERVE_PREDICTION_LOG_SHARE": ("1.01", "-0.1", "5%", "nan", "1e-3"),
+    "TAUSERVE_PREDICTION_LOG_BYTES": ("0", "32MiB"),
+    "TAUSERVE_PREDICTION_LOG_FLUSH_S": ("0", "1m"),
     "TAUSERVE_DRAIN_S": ("0", "soon", "1.5"),
     "TAUSERVE_LOG_LEVEL": ("loud", "INFO"),
 }
