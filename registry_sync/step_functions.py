@@ -89,7 +89,7 @@ def answer(
         ending, text = _work(waiting, environ, command, progress)
     except Exception as exc:
         ending = failed(exc)
-        text = compact(excerpt(ending.report, MAX_CAUSE_BYTES, full_report=None))
+        text = _fit(ending.report, MAX_CAUSE_BYTES, lambda: None)
     return _deliver(waiting, ending, text, progress)
 
 
@@ -109,11 +109,13 @@ def _work(
     with Heartbeat(waiting, heartbeat_s(environ), progress):
         ending = command()
         most = MAX_OUTPUT_BYTES if ending.exit_code == exits.OK else MAX_CAUSE_BYTES
-        text = compact(ending.report)
-        if size(text) > most:
-            place = _store(ending.report, environ, progress)
-            text = compact(excerpt(ending.report, most, full_report=place))
-    return ending, text
+        return ending, _fit(ending.report, most, lambda: _store(ending.report, environ, progress))
+
+
+def _fit(report: Document, most: int, store: Callable[[], str | None]) -> str:
+    """The report as JSON of at most so many bytes; if it has to be cut, the whole of it is stored."""
+    text = compact(report)
+    return text if size(text) <= most else compact(excerpt(report, most, full_report=store()))
 
 
 def _store(report: Document, environ: Mapping[str, str], progress: Progress) -> str | None:

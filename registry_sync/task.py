@@ -55,7 +55,10 @@ def main(
         workshop_of: opens what converts bundles and proves them, as the environment says.
     """
     heed_signals()
-    return answer(os.environ, lambda: _run(argv, workshop_of), _fail)
+    try:
+        return answer(os.environ, lambda: _run(argv, workshop_of), _fail)
+    except Stop as stop:  # before the command began
+        return _stopped(stop).exit_code
 
 
 def _run(
@@ -77,9 +80,7 @@ def _run(
     except Exception as error:
         return _fail(error, arguments)
     except Stop as stop:
-        message = f"stopped by {stop}; what is served is whole, run it again"
-        sys.stderr.write(f"registry_sync: {message}\n")
-        return Ending(exits.STOPPED, stop_report(message, exit_code=exits.STOPPED))
+        return _stopped(stop)
     finally:
         ignore_signals()
 
@@ -183,3 +184,9 @@ def _fail(error: Exception, arguments: argparse.Namespace | None = None) -> Endi
     except OSError as exc:
         sys.stderr.write(f"registry_sync: --report: {exc}\n")
     return Ending(code, report)
+
+
+def _stopped(stop: Stop) -> Ending:
+    message = f"stopped by {stop}; what is served is whole, run it again"
+    sys.stderr.write(f"registry_sync: {message}\n")
+    return Ending(exits.STOPPED, stop_report(message, exit_code=exits.STOPPED))

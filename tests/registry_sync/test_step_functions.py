@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -302,6 +303,7 @@ def test_what_stops_the_sync_is_told(
     assert code == done.returncode, done.stderr
     call, told = waited_for.answer()
     assert (FAILURE, error, code, "failed") == (call, told["error"], told["exit_code"], told["outcome"])
+    assert "truncated" not in told
 
 
 def test_a_bug_is_told(waited_for: WaitedFor) -> None:
@@ -345,6 +347,27 @@ def test_a_second_signal_does_not_keep_the_answer_back(waited_for: WaitedFor) ->
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=TIMEOUT_S)
     assert (143, 4) == (process.returncode, waited_for.state.calls(FAILURE)), errors
+
+
+def test_143_before_the_command_begins(waited_for: WaitedFor) -> None:
+    """Told to stop while the credentials are being fetched: nobody can be told, and nothing was done."""
+    marker, config = waited_for.home.path / "asked", waited_for.home.path / "config"
+    program = waited_for.home.path / "credentials"
+    program.write_text(f"#!/bin/sh\necho $$ >{marker}.new\nmv {marker}.new {marker}\nexec sleep 60\n")
+    program.chmod(0o755)
+    config.write_text(f"[default]\ncredential_process = {program}\n")
+    kept = {name: waited_for.told[name] for name in waited_for.told if "_ACCESS_KEY" not in name}
+    waited_for.told = {**kept, "AWS_CONFIG_FILE": str(config)}
+    with waited_for.start() as process:
+        deadline = time.monotonic() + TIMEOUT_S
+        while not marker.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=TIMEOUT_S)
+    os.kill(int(marker.read_text()), signal.SIGKILL)
+    assert (143, []) == (process.returncode, waited_for.state.said), errors
+    assert "Traceback" not in errors
 
 
 def test_a_killed_sync_falls_silent(waited_for: WaitedFor) -> None:
