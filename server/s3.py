@@ -35,10 +35,11 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
+# Few and short: who asks is the watch, which asks again, or a caller, who is told to.
 _CONFIG = Config(
-    retries={"mode": "standard", "total_max_attempts": 3},
+    retries={"mode": "standard", "total_max_attempts": 2},
     connect_timeout=2.0,
-    read_timeout=10.0,
+    read_timeout=5.0,
     user_agent_extra="tauserve",
 )
 _CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
