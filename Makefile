@@ -18,7 +18,7 @@ PEERS := mlserver bentoml litserve
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: help install demo test test-slow check format bench lock clean
+.PHONY: help install demo test test-slow soak check format bench lock clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test: install ## Run the fast tests (under 5 minutes; installs nothing once `mak
 
 test-slow: install $(ASL_VALIDATOR) .venv-moto/.installed .venv-econml-0.15/.installed .venv-econml-0.16/.installed ## Run the slow tests: kill -9 at every write, MLflow's own commands, Spark, older econml.
 	$(PYTEST) -q -n 2 --dist loadfile -m slow
+
+soak: install ## Twenty minutes of mixed load and 500 reloads: nothing may grow.
+	$(BIN)/python -m tests.soak
 
 check: install $(ASL_VALIDATOR) ## Lint, types, import contracts, Dockerfile, state machines.
 	$(BIN)/ruff format --check --quiet .
