@@ -57,11 +57,10 @@ class IndexFollower:
             index = self._read()
             from_cache = False
         except (ModelError, ServerError) as exc:
+            if before.error is None or str(exc) != str(before.error):
+                facts = {"code": exc.code, "reason": str(exc), "cause": str(exc.__cause__ or "")}
+                self._log.warning("index.refused", mirror=self._mirror.name, **facts)
             error = without_trace(exc)
-            if before.error is None or str(error) != str(before.error):
-                self._log.warning(
-                    "index.refused", code=error.code, reason=str(error), mirror=self._mirror.name
-                )
             index = self._cached() if before.read_at is None else None
             from_cache = before.from_cache or index is not None
         self._state = IndexState(before.read_at if index is None else now, now, from_cache, error)

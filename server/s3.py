@@ -118,7 +118,8 @@ def _aws_errors(key: str) -> Iterator[None]:
     except _CREDENTIALS as exc:
         raise MirrorDeniedError(key, f"{exc}; expected AWS credentials in the environment") from exc
     except _WIRE as exc:
-        raise MirrorUnavailableError(key, str(exc)) from exc
+        # The error's own words hold bucket and endpoint, which callers are not told; the log has them.
+        raise MirrorUnavailableError(key, f"{type(exc).__name__}; try again") from exc
     except BotoCoreError as exc:
         raise MirrorConfigurationError(key, str(exc)) from exc
 

@@ -89,8 +89,10 @@ def test_nothing_that_is_loaded_needs_s3(
     with serving(bucket.home, tmp_path / "log", **bucket.environ) as server, witnessed(server, versions):
         bucket.gate.shut(mode)
         until(lambda: health(server), lambda status: status == "degraded")
-        error = server.client.get("/models").json()["index"]["error"]
-        assert "mirror_unavailable" == error["code"]
+        listed = server.client.get("/models")
+        assert "mirror_unavailable" == listed.json()["index"]["error"]["code"]
+        assert bucket.name not in listed.text
+        assert bucket.name in server.log.read_text()
         bucket.gate.requests.clear()
         replies = [server.client.post(f"/predict/{older}", json=RECORDS[0]) for _ in range(3)]
         assert [503] * 3 == [reply.status_code for reply in replies]
