@@ -285,17 +285,17 @@ def test_the_sync_tells_of_refused_rows(waited_for: WaitedFor) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environ", "code", "error"),
+    ("arguments", "environ", "code", "error", "named"),
     [
-        (["--colour"], {}, 78, "ConfigurationError"),
-        ([], {"EXECUTION_MODE": "lambda"}, 78, "ConfigurationError"),
-        ([], {"TAUSERVE_HEARTBEAT_S": "often"}, 78, "ConfigurationError"),
-        ([], {"TAUSERVE_HEARTBEAT_S": "0"}, 78, "ConfigurationError"),
-        ([], {"MODEL_REGISTRY_TABLE": "registry"}, 75, "UnavailableError"),
+        (["--colour"], {}, 78, "ConfigurationError", "--colour"),
+        ([], {"EXECUTION_MODE": "lambda"}, 78, "ConfigurationError", "EXECUTION_MODE"),
+        ([], {"TAUSERVE_HEARTBEAT_S": "often"}, 78, "ConfigurationError", "TAUSERVE_HEARTBEAT_S"),
+        ([], {"TAUSERVE_HEARTBEAT_S": "0"}, 78, "ConfigurationError", "TAUSERVE_HEARTBEAT_S"),
+        ([], {"MODEL_REGISTRY_TABLE": "registry"}, 75, "UnavailableError", "registry"),
     ],
 )
 def test_what_stops_the_sync_is_told(
-    waited_for: WaitedFor, arguments: list[str], environ: dict[str, str], code: int, error: str
+    waited_for: WaitedFor, arguments: list[str], environ: dict[str, str], code: int, error: str, named: str
 ) -> None:
     """An argument, a setting, a service: nobody has to wait for the timeout."""
     nobody = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}"}
@@ -303,6 +303,8 @@ def test_what_stops_the_sync_is_told(
     assert code == done.returncode, done.stderr
     call, told = waited_for.answer()
     assert (FAILURE, error, code, "failed") == (call, told["error"], told["exit_code"], told["outcome"])
+    ((_, body),) = waited_for.state.answers()
+    assert named in json.loads(body["cause"])["error"]["message"]
     assert "truncated" not in told
 
 
