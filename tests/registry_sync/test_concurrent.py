@@ -1,12 +1,13 @@
 """Three syncs at once while the registry is edited: 200 schedules, each decided by its number.
 
-A schedule says after each call to a store or a registry who may go on. Run one alone with
-`pytest -k 'schedule and 17'`.
+A schedule says after each call to a store or a registry who may go on. On both stand-ins
+the same is done with processes, whose order nobody decides.
 """
 
 from __future__ import annotations
 
 import random
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,11 +19,13 @@ from registry_sync.errors import IndexContendedError
 from registry_sync.publish import Publisher
 from registry_sync.rows import RowKey
 from registry_sync.sync import Scope, Sides, run_sync
+from tests.aws import AwsEndpoint
 from tests.registry_sync.cheap import BROKEN, cheap_converter
 from tests.registry_sync.in_memory import MemoryObjects, MemoryRows, MemorySource, MemoryStore
 from tests.registry_sync.source_conformance import item
+from tests.registry_sync.test_task import TIMEOUT_S, Home
 from tests.registry_sync.turns import Turns
-from tests.registry_sync.wired import CODE, whole_version
+from tests.registry_sync.wired import CODE, Wired, whole_version
 
 SYNCS, MODELS = 3, ("m", "n")
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -198,3 +201,30 @@ def run_schedule(seed: int) -> int:
     schedule.run(MemoryStore(schedule.objects), MemorySource(schedule.rows))
     schedule.assert_latest()
     return indexes > 1
+
+
+@pytest.mark.slow
+def test_three_processes_at_once(aws: AwsEndpoint, tmp_path: Path) -> None:
+    """Rows are registered and retired while they run; what a reader sees meanwhile never moves back."""
+    wired = Wired(aws)
+    home = Home(tmp_path, {**aws.environ, **wired.places})
+    wired.add("m", 1, b"m1")
+    wired.add("n", 1, b"n1")
+    assert 0 == home.run().returncode
+    seen = [wired.served()]
+    for day in range(2, 4):
+        processes = [home.start(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(SYNCS)]
+        wired.add("m", day, f"m{day}".encode())
+        wired.add("n", day, f"n{day}".encode())
+        while any(process.poll() is None for process in processes):
+            seen.append(wired.served())
+        assert {process.returncode for process in processes} <= {0, 75}
+    wired.add("n", 3, b"n3", status="retired")
+    processes = [home.start(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(SYNCS)]
+    codes = {process.wait(TIMEOUT_S) for process in processes}
+    assert codes <= {0, 75}
+    assert 0 == home.run().returncode
+    assert {"m": b"m3", "n": b"n2"} == wired.served()
+    for model_id in MODELS:
+        history = [served[model_id] for served in seen]
+        assert sorted(history) == history
