@@ -50,9 +50,10 @@ format: .venv/.developer ## Format and fix what can be fixed.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: install $(PEERS:%=.venv-peers/%/.installed) ## Measure speed as ratios and hold them against benchmarks/budgets.toml (20 minutes).
+bench: install $(PEERS:%=.venv-peers/%/.installed) ## Measure speed as ratios and hold them against benchmarks/budgets.toml (half an hour).
 	$(BIN)/python -m benchmarks.in_process
 	$(BIN)/python -m benchmarks.traversal
+	$(BIN)/python -m benchmarks.sync
 	$(BIN)/python -m benchmarks.http
 
 # ---- environments --------------------------------------------------------------------------------------
