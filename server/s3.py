@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     CredentialRetrievalError,
+    FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
     NoCredentialsError,
@@ -43,7 +44,13 @@ _CONFIG = Config(
     user_agent_extra="tauserve",
 )
 _CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
-_WIRE = (BotoConnectionError, HTTPClientError, IncompleteReadError, ResponseParserError)
+_WIRE = (
+    BotoConnectionError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+    ResponseParserError,
+)
 _MISSING = frozenset({"NoSuchKey", "404"})
 _DENIED = ("AccessDenied", "ExpiredToken")
 _DENIED_STATUS = frozenset({401, 403})
@@ -102,7 +109,8 @@ class S3Mirror:
 
 
 def _read_whole(reply: GetObjectOutputTypeDef, key: str, max_bytes: int) -> Reading:
-    with reply["Body"] as body:
+    # Not `with reply["Body"]`, which would give the raw stream, whose length and errors nobody looks at.
+    with closing(reply["Body"]) as body:
         if reply["ContentLength"] > max_bytes:
             raise ObjectTooLargeError(key, max_bytes)
         # To the end of the stream: only there is the reply's length checked.
