@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 import time
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pyfunc.errors import NonFiniteAnswerError
 from server.access.callers import ANYONE, Caller
+from server.errors import ShuttingDownError
 from server.metrics import Metrics
 from server.problems import Problem, problem_of, problem_of_status
 from server.suspects import Suspects
@@ -73,6 +75,8 @@ class RequestMiddleware:
 
         try:
             await self._app(scope, receive, send_marked)
+        except asyncio.CancelledError:  # the process stops, and the time for requests under way is over
+            await self._answer_error(ShuttingDownError(), context, send_marked)
         except ClientDisconnect:
             context.status = context.status or _CLIENT_CLOSED
         except Exception as exc:
@@ -105,6 +109,7 @@ class RequestMiddleware:
                 "method": method,
                 "route": route,
                 "status": context.status,
+                "client": scope["client"][0] if scope["client"] else None,
                 "ms": round(seconds * 1000, 3),
                 "request_id": context.request_id.decode("ascii"),
                 **facts,
@@ -118,6 +123,11 @@ def _request_id(headers: Headers) -> bytes:
             if _REQUEST_ID.match(value):
                 return value
             break
+    return new_request_id()
+
+
+def new_request_id() -> bytes:
+    """An id for a request that brought none: 32 hexadecimal digits."""
     return b"%032x" % random.getrandbits(128)  # told apart, not kept secret
 
 

@@ -99,15 +99,17 @@ def _run(
     import uvicorn  # noqa: PLC0415 - `check` needs no web stack; here the models load meanwhile
 
     from server.app import create_app  # noqa: PLC0415
-    from server.protocol import OneWriteProtocol  # noqa: PLC0415
+    from server.edge.limits import limits_of  # noqa: PLC0415
+    from server.edge.server import EdgeServer  # noqa: PLC0415
 
     # Who connects at once should find the list; a store that hangs must not keep /live waiting.
     models.wait_for_index(INDEX_WAIT_S)
     config = uvicorn.Config(
         create_app(settings, models, access, observer),
         loop="uvloop",
-        http=OneWriteProtocol,
+        http="httptools",
         ws="none",
+        interface="asgi3",
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -116,7 +118,7 @@ def _run(
         ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
         timeout_graceful_shutdown=settings.drain_s,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    EdgeServer(config, limits_of(settings), observer.metrics).run(sockets=[listener])
 
 
 def _exit(_number: int, _frame: FrameType | None) -> NoReturn:

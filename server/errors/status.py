@@ -8,6 +8,15 @@ from http import HTTPStatus
 from pyfunc.errors import ArtifactError, NonFiniteAnswerError, OptionError, RecordError
 from server.errors.access import ModelForbiddenError, TooManyRequestsError, UnauthenticatedError
 from server.errors.admission import DeadlineExceededError, OverloadedError, ShuttingDownError
+from server.errors.edge import (
+    HeadTooLargeError,
+    MalformedRequestError,
+    MethodRefusedError,
+    RequestTimeoutError,
+    TargetTooLongError,
+    TooManyConnectionsError,
+    UpgradeRefusedError,
+)
 from server.errors.mirror import MirrorError, NoMirrorError
 from server.errors.models import (
     ModelRefusedError,
@@ -59,6 +68,13 @@ STATUS: Mapping[type[BaseException], HTTPStatus] = {
     NotEnoughMemoryError: HTTPStatus.SERVICE_UNAVAILABLE,
     ModelRefusedError: HTTPStatus.SERVICE_UNAVAILABLE,
     QuarantinedModelError: HTTPStatus.SERVICE_UNAVAILABLE,
+    MalformedRequestError: HTTPStatus.BAD_REQUEST,
+    UpgradeRefusedError: HTTPStatus.BAD_REQUEST,
+    MethodRefusedError: HTTPStatus.METHOD_NOT_ALLOWED,
+    RequestTimeoutError: HTTPStatus.REQUEST_TIMEOUT,
+    TargetTooLongError: HTTPStatus.REQUEST_URI_TOO_LONG,
+    HeadTooLargeError: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    TooManyConnectionsError: HTTPStatus.SERVICE_UNAVAILABLE,
     OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
     ShuttingDownError: HTTPStatus.SERVICE_UNAVAILABLE,
     DeadlineExceededError: HTTPStatus.GATEWAY_TIMEOUT,

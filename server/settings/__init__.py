@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from server.settings.access import AccessRules
 from server.settings.admission import AdmissionRules
+from server.settings.edge import EdgeRules
 from server.settings.execution import Execution
 from server.settings.loading import LoadingRules
 from server.settings.prediction_log import PredictionLogRules
@@ -20,6 +21,7 @@ __all__ = [
     "KNOWN",
     "AccessRules",
     "AdmissionRules",
+    "EdgeRules",
     "Execution",
     "LoadingRules",
     "PredictionLogRules",

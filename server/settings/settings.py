@@ -12,9 +12,10 @@ from typing import Self
 
 from pyfunc.places import Places
 from server.errors import SettingError, UnknownSettingError
-from server.settings import access, admission, loading, prediction_log, requests
+from server.settings import access, admission, edge, loading, prediction_log, requests
 from server.settings.access import ANONYMOUS, AccessRules
 from server.settings.admission import AdmissionRules
+from server.settings.edge import EdgeRules
 from server.settings.execution import Execution
 from server.settings.loading import LoadingRules
 from server.settings.prediction_log import PredictionLogRules
@@ -43,6 +44,7 @@ KNOWN = (
     "TAUSERVE_LOG_LEVEL",
     *loading.KEYS,
     *requests.KEYS,
+    *edge.KEYS,
     *admission.KEYS,
     *access.KEYS,
     *prediction_log.KEYS,
@@ -61,6 +63,7 @@ class Settings:
         access: who may call.
         loading: which models are loaded, how the index is followed, what is kept.
         requests: what one request may hold.
+        edge: what one connection may take.
         admission: how much work is taken on.
         prediction_log: which answers are kept.
         drain_s: how long requests under way may take once the process is told to stop.
@@ -74,6 +77,7 @@ class Settings:
     access: AccessRules = AccessRules()
     loading: LoadingRules = LoadingRules()
     requests: RequestRules = RequestRules()
+    edge: EdgeRules = field(default_factory=EdgeRules)
     admission: AdmissionRules = field(default_factory=AdmissionRules)
     prediction_log: PredictionLogRules = PredictionLogRules()
     drain_s: int = 25
@@ -97,6 +101,7 @@ class Settings:
             access=AccessRules.read(read),
             loading=LoadingRules.read(read, default.places),
             requests=RequestRules.read(read),
+            edge=EdgeRules.read(read),
             admission=AdmissionRules.read(read),
             prediction_log=PredictionLogRules.read(read),
             drain_s=read.whole("TAUSERVE_DRAIN_S", default.drain_s, most=3600),

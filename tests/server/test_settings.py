@@ -9,7 +9,7 @@ import pytest
 from pyfunc.features import MissingPolicy
 from pyfunc.places import Bucket, Places
 from server.errors import SettingError, UnknownSettingError
-from server.settings import KNOWN, AdmissionRules, Execution, RequestRules, Settings
+from server.settings import KNOWN, AdmissionRules, EdgeRules, Execution, RequestRules, Settings
 from tests.server.running import run
 
 WRONG = {
@@ -28,6 +28,16 @@ WRONG = {
     "TAUSERVE_MAX_TABLE_BYTES": ("0", "64MiB"),
     "TAUSERVE_MAX_TABLE_ROWS": ("0", "1e6"),
     "TAUSERVE_DEFAULT_MODEL": ("a b", "../x", "a,b"),
+    "TAUSERVE_MAX_CONNECTIONS": ("0", "all", "1000000"),
+    "TAUSERVE_MAX_CONNECTIONS_PER_ADDRESS": ("0", "none"),
+    "TAUSERVE_HANDSHAKE_TIMEOUT_S": ("0", "5s"),
+    "TAUSERVE_HEAD_TIMEOUT_S": ("0", "1.5"),
+    "TAUSERVE_BODY_TIMEOUT_S": ("0", "-1"),
+    "TAUSERVE_IDLE_TIMEOUT_S": ("0", "never"),
+    "TAUSERVE_WRITE_TIMEOUT_S": ("0", "4000"),
+    "TAUSERVE_MIN_BYTES_PER_S": ("0", "1k"),
+    "TAUSERVE_MAX_HELD_BYTES": ("0", "1GiB"),
+    "TAUSERVE_MAX_IN_FLIGHT": ("0", "x"),
     "TAUSERVE_INFERENCE_THREADS": ("0", "all", "2000"),
     "TAUSERVE_MAX_WAITING": ("0", "many"),
     "TAUSERVE_MAX_WAIT_MS": ("0", "1s"),
@@ -84,6 +94,16 @@ def test_every_variable_is_read() -> None:
             "TAUSERVE_MAX_TABLE_BYTES": "2000",
             "TAUSERVE_MAX_TABLE_ROWS": "70",
             "TAUSERVE_DEFAULT_MODEL": "a",
+            "TAUSERVE_MAX_CONNECTIONS": "11",
+            "TAUSERVE_MAX_CONNECTIONS_PER_ADDRESS": "12",
+            "TAUSERVE_HANDSHAKE_TIMEOUT_S": "13",
+            "TAUSERVE_HEAD_TIMEOUT_S": "14",
+            "TAUSERVE_BODY_TIMEOUT_S": "15",
+            "TAUSERVE_IDLE_TIMEOUT_S": "16",
+            "TAUSERVE_WRITE_TIMEOUT_S": "17",
+            "TAUSERVE_MIN_BYTES_PER_S": "18",
+            "TAUSERVE_MAX_HELD_BYTES": "19",
+            "TAUSERVE_MAX_IN_FLIGHT": "20",
             "TAUSERVE_INFERENCE_THREADS": "3",
             "TAUSERVE_MAX_WAITING": "5",
             "TAUSERVE_MAX_WAIT_MS": "250",
@@ -97,7 +117,11 @@ def test_every_variable_is_read() -> None:
     assert Execution("step-functions", "run-1", "2025-01-01T00:00:00Z") == settings.execution
     assert ("::1", 9000, ("a", "b")) == (settings.host, settings.port, settings.loading.preload)
     assert RequestRules(MissingPolicy.REJECT, 1000, 7, 2000, 70, "a") == settings.requests
-    assert AdmissionRules(threads=3, max_waiting=5, max_wait_ms=250, timeout_s=9) == settings.admission
+    assert EdgeRules(11, 12, 13, 14, 15, 16, 17, 18, 19) == settings.edge
+    assert (
+        AdmissionRules(max_in_flight=20, threads=3, max_waiting=5, max_wait_ms=250, timeout_s=9)
+        == settings.admission
+    )
     assert (3, "warning") == (settings.drain_s, settings.log_level)
 
 

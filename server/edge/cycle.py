@@ -1,0 +1,239 @@
+"""One request and its answer, as ASGI has them: the body in, in parts; the answer out, checked and framed.
+
+In place of uvicorn's, which cannot tell the application why a body broke off, and looks at every header of
+every answer with two regular expressions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from starlette.types import ASGIApp, Message
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from server.errors import ServerError
+
+_LOG = logging.getLogger(__name__)
+
+_UNSAFE = re.compile(rb"[^\t\x20-\x7e\x80-\xff]")
+"""What would end a header's line, or is no text."""
+_SAFE_MOST = 256
+_safe: set[tuple[bytes, bytes]] = set()
+"""Headers that were looked at before: an answer repeats what others had."""
+
+_WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+
+
+class Outlet(Protocol):
+    """What a cycle asks of its connection."""
+
+    def write(self, data: bytes) -> None:
+        """Send."""
+
+    def finish(self, *, keep_alive: bool) -> None:
+        """The answer is complete."""
+
+    def break_off(self) -> None:
+        """The answer cannot be completed."""
+
+
+class Cycle:
+    """Belongs to one connection.
+
+    Attributes:
+        keep_alive: whether the connection is kept after the answer.
+        may_stay: whether it may be, once the whole request is read.
+        body: what the application has not taken yet.
+        more_body: whether more will come.
+        expects_continue: whether the caller waits to be asked for the body.
+        received: bytes of the body that count as held.
+        is_counted: whether it is among the requests being worked on.
+        response_started, response_complete: how far the answer is.
+    """
+
+    __slots__ = (
+        "_common",
+        "_failure",
+        "_flow",
+        "_head",
+        "_is_awake",
+        "_is_chunked",
+        "_is_gone",
+        "_on_end",
+        "_outlet",
+        "_rest",
+        "_scope",
+        "_waiter",
+        "body",
+        "expects_continue",
+        "is_counted",
+        "keep_alive",
+        "may_stay",
+        "more_body",
+        "received",
+        "response_complete",
+        "response_started",
+    )
+
+    def __init__(
+        self,
+        scope: dict[str, Any],
+        outlet: Outlet,
+        flow: FlowControl,
+        headers: Iterable[tuple[bytes, bytes]],
+        *,
+        keep_alive: bool,
+        may_stay: bool,
+        on_end: Callable[[Cycle], None],
+    ) -> None:
+        """Begin.
+
+        Args:
+            scope: ASGI's.
+            outlet: where the answer goes.
+            flow: of the connection.
+            headers: of every answer.
+            keep_alive: see there.
+            may_stay: likewise.
+            on_end: called once the application is done.
+        """
+        self._scope, self._outlet, self._flow, self._common = scope, outlet, flow, headers
+        self._on_end = on_end
+        self.keep_alive, self.may_stay = keep_alive, may_stay
+        self.body, self.more_body, self.received = bytearray(), True, 0
+        self.expects_continue = False
+        self.is_counted = self.response_started = self.response_complete = False
+        self._is_awake = self._is_gone = self._is_chunked = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._failure: ServerError | None = None
+        self._head, self._rest = b"", 0
+        """What waits for the first part of the answer's body; how many bytes of that must follow, or -1."""
+
+    # ---- the connection's side -------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """There is more of the body, or its end."""
+        self._is_awake = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def fail(self, error: ServerError) -> None:
+        """The rest of the request will not come: whoever reads it is told why."""
+        self._failure = error
+        self.keep_alive = self.may_stay = False
+        self.wake()
+
+    def abandon(self) -> None:
+        """The caller is gone."""
+        self._is_gone = True
+        self.wake()
+
+    async def run(self, app: ASGIApp) -> None:
+        """Have the application answer; what it could not finish breaks the connection off."""
+        try:
+            await app(self._scope, self.receive, self.send)
+        except Exception as exc:  # of an answer that has begun: the middleware answers the others
+            _LOG.debug("answer broken off", exc_info=exc)
+        finally:
+            if not self.response_complete and not self._is_gone:
+                self._outlet.break_off()
+            self._on_end(self)
+
+    # ---- the application's side ------------------------------------------------------------------------
+
+    async def receive(self) -> Message:
+        """The next part of the body.
+
+        Raises:
+            ServerError: why there is none.
+        """
+        if not (self._is_gone or self.response_complete):
+            if self.expects_continue:
+                self.expects_continue = False
+                self._outlet.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._flow.resume_reading()
+            if not self._is_awake:
+                self._waiter = asyncio.get_running_loop().create_future()
+                await self._waiter
+            self._is_awake = False
+        if self._failure is not None:
+            raise self._failure
+        if self._is_gone or self.response_complete:
+            return {"type": "http.disconnect"}
+        body, self.body = bytes(self.body), bytearray()
+        return {"type": "http.request", "body": body, "more_body": self.more_body}
+
+    async def send(self, message: Message) -> None:
+        """A part of the answer; its head goes out with the first of the body.
+
+        Raises:
+            RuntimeError: no answer: parts out of order, other bytes than promised, an unsafe header.
+        """
+        if self._flow.write_paused and not self._is_gone:
+            await self._flow.drain()
+        if self._is_gone:
+            return
+        if not self.response_started:
+            if message["type"] != "http.response.start":
+                raise RuntimeError("expected the start of an answer")
+            self._head = self._render(message["status"], message["headers"])
+            self.response_started, self.expects_continue = True, False
+        elif message["type"] == "http.response.body" and not self.response_complete:
+            self._send_body(message.get("body", b""), is_last=not message.get("more_body", False))
+        else:
+            raise RuntimeError("expected a part of the answer's body, found another message or one too many")
+
+    def _render(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+        lines = [STATUS_LINE[status]]
+        length: int | None = None
+        for header in (*self._common, *headers):
+            if header not in _safe:
+                _check(header)
+            name, value = header
+            if name == b"content-length":
+                length = int(value)
+            elif name == b"connection":
+                self.keep_alive = self.keep_alive and value.lower() != b"close"
+                continue
+            lines += (name, b": ", value, b"\r\n")
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        if self._scope["method"] == "HEAD" or status in _WITHOUT_BODY:
+            self._rest = -1
+        elif length is None:
+            self._is_chunked = True
+            lines.append(b"transfer-encoding: chunked\r\n")
+        else:
+            self._rest = length
+        lines.append(b"\r\n")
+        return b"".join(lines)
+
+    def _send_body(self, body: bytes, *, is_last: bool) -> None:
+        if self._rest < 0:
+            body = b""
+        elif self._is_chunked:
+            body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + (b"0\r\n\r\n" if is_last else b"")
+        else:
+            self._rest -= len(body)
+            if self._rest < 0 or (is_last and self._rest):
+                raise RuntimeError("expected as many bytes of an answer as its Content-Length says")
+        self._outlet.write(self._head + body if self._head else body)
+        self._head = b""
+        if is_last:
+            self.response_complete = True
+            self.wake()
+            self._outlet.finish(keep_alive=self.keep_alive)
+
+
+def _check(header: tuple[bytes, bytes]) -> None:
+    name, value = header
+    if _UNSAFE.search(name) or _UNSAFE.search(value) or name != name.lower():
+        raise RuntimeError("expected header names in lower case and values of one line")
+    if len(_safe) < _SAFE_MOST:
+        _safe.add(header)

@@ -1,0 +1,98 @@
+"""What all connections of one server share: its limits, its clock, what is under way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Protocol
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from uvicorn.server import ServerState
+
+from server.edge.connections import Connection, Connections
+from server.edge.cycle import Cycle
+from server.edge.deadlines import Clock
+from server.edge.limits import Limits
+from server.edge.refusals import Refusals
+from server.metrics import Metrics
+
+ALWAYS = frozenset({"/health", "/live", "/ready", "/metrics"})
+"""Never refused for the sake of others: whoever watches the process must see how it is."""
+
+UPLOADS_OF_DRAIN = 0.8
+"""Part of the time for stopping after which requests still being sent are refused, so that they hear it."""
+
+
+class Timed(Connection, Protocol):
+    """What the clock asks of a connection."""
+
+    def check(self, now: float) -> None:
+        """Act if time is up."""
+
+
+class Edge:
+    """Belongs to one event loop.
+
+    Attributes:
+        working: whole requests that are not answered yet.
+        held: bytes of bodies in memory.
+        is_draining: whether the process was told to stop.
+    """
+
+    def __init__(self, limits: Limits, metrics: Metrics, state: ServerState) -> None:
+        self.limits, self.state = limits, state
+        self.connections: Connections[Timed] = Connections(
+            most=limits.connections, most_per_address=limits.connections_per_address
+        )
+        self.refusals = Refusals(metrics, state)
+        self.clock = Clock(asyncio.get_running_loop(), self._tick)
+        self.working = self.held = 0
+        self.is_draining = False
+        self._uploads_until = float("inf")
+        self._closed: dict[str, int] = {}
+        metrics.add(self)
+        self.clock.start()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether one more request would be too many."""
+        return self.working >= self.limits.in_flight
+
+    @property
+    def refuses_uploads(self) -> bool:
+        """Whether it is too late for requests that are still being sent."""
+        return self.clock.now > self._uploads_until
+
+    def drain(self) -> None:
+        """Let what is under way end, and nothing begin after it."""
+        self.is_draining = True
+        self._uploads_until = self.clock.now + UPLOADS_OF_DRAIN * self.limits.drain_s
+
+    def end(self, cycle: Cycle) -> None:
+        """The application is done with a request."""
+        self.held -= cycle.received
+        cycle.received = 0
+        if cycle.is_counted:
+            cycle.is_counted = False
+            self.working -= 1
+
+    def count_closed(self, reason: str) -> None:
+        """A connection was closed before its caller wanted that."""
+        self._closed[reason] = self._closed.get(reason, 0) + 1
+
+    def collect(self) -> Iterator[Metric]:
+        """What the metrics' registry asks its collectors."""
+        closed = CounterMetricFamily(
+            "tauserve_connections_closed", "Connections closed by the server.", labels=("reason",)
+        )
+        for reason, count in self._closed.items():
+            closed.add_metric((reason,), count)
+        yield closed
+        yield GaugeMetricFamily("tauserve_connections", "Connections open.", len(self.connections))
+        yield GaugeMetricFamily("tauserve_requests_in_flight", "Requests being worked on.", self.working)
+        yield GaugeMetricFamily("tauserve_held_bytes", "Bytes of bodies in memory.", self.held)
+
+    def _tick(self, now: float) -> None:
+        for connection in tuple(self.connections):
+            connection.check(now)
+        self.refusals.report()

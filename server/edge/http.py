@@ -1,0 +1,279 @@
+"""Serves one connection: requests to the application, answers out, and an end to what takes too long.
+
+In place of uvicorn's protocol, which waits for ever for a request that does not come, keeps whatever is sent,
+and answers in plain text what it cannot read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any
+
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+
+from server.edge.connections import address_key
+from server.edge.cycle import Cycle
+from server.edge.edge import ALWAYS, Edge
+from server.edge.limits import LINGER_BYTES, LINGER_S, MAX_PIPELINED, SMALL_REST_BYTES
+from server.edge.progress import Progress
+from server.edge.reader import BODY, DEAF, HEAD, IDLE, LINGER, RequestReader
+from server.edge.transport import GatheringTransport
+from server.errors import (
+    OverloadedError,
+    RequestTimeoutError,
+    ServerError,
+    ShuttingDownError,
+    TooManyConnectionsError,
+)
+
+
+class HttpConnection(RequestReader):
+    """One connection, from its first byte to its end."""
+
+    def __init__(self, edge: Edge, app: ASGIApp, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(edge)
+        self._app, self._loop = app, loop
+        self._transport: GatheringTransport
+        self._flow: FlowControl
+        self._client: tuple[str, int] | None = None
+        self._answering: Cycle | None = None
+        self._waiting: deque[Cycle] = deque()
+        """Requests sent ahead of their turn; then what was wrong with the one after them."""
+        self._deferred: ServerError | None = None
+        self._reading: Progress | None = None
+        self._writing: Progress | None = None
+        self._taken_before = 0
+
+    # ---- the connection --------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the connection, if there is room for it."""
+        self._transport = GatheringTransport(transport, self._loop)
+        self._flow = FlowControl(self._transport)  # type: ignore[arg-type]  # all it asks of one
+        self._client = get_remote_addr(transport)
+        self._common = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "server": get_local_addr(transport),
+            "client": self._client,
+            "scheme": "https" if is_ssl(transport) else "http",
+            "root_path": "",
+        }
+        self._edge.state.connections.add(self)  # type: ignore[arg-type]  # uvicorn's server calls `shutdown`
+        if not self._edge.connections.add(self, address_key(self._client[0]) if self._client else ""):
+            self._edge.count_closed("full")
+            self._refuse(TooManyConnectionsError())
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - however it ended
+        """Let everything go."""
+        self._edge.connections.discard(self)
+        self._edge.state.connections.discard(self)
+        if self._answering is not None:
+            self._answering.abandon()
+        self._drop_waiting()
+        self._flow.resume_writing()
+        self._phase, self._parser = LINGER, None
+
+    def eof_received(self) -> bool:
+        """The caller sends no more: answer what it has asked in full, then close.
+
+        Returns:
+            Whether to keep the connection open until then; TLS cannot.
+        """
+        if self._common["scheme"] == "https" or not self.is_busy:
+            return False
+        self._phase = DEAF
+        last = self._waiting[-1] if self._waiting else self._answering
+        if last is not None:
+            last.keep_alive = False
+        return True
+
+    def pause_writing(self) -> None:
+        """Called by the transport: the caller takes its answer too slowly."""
+        self._flow.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Called by the transport."""
+        self._flow.resume_writing()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a whole request is not answered yet."""
+        return self._answering is not None and not self._answering.more_body
+
+    def make_room(self) -> None:
+        """Close at once."""
+        self._edge.count_closed("made_room")
+        self._transport.abort()
+
+    def shutdown(self) -> None:
+        """The process stops: what has arrived is answered, with a word that it was the last.
+
+        An idle connection is closed by the next `check`; a request may be on its way.
+        """
+        last = self._waiting[-1] if self._waiting else self._answering
+        if last is not None:
+            last.keep_alive = last.may_stay = False
+
+    # ---- requests and answers --------------------------------------------------------------------------
+
+    def _serve(self, scope: dict[str, Any], *, may_stay: bool) -> Cycle:
+        if len(self._waiting) >= MAX_PIPELINED:
+            raise OverloadedError
+        cycle = self._new_cycle(scope, may_stay=may_stay and not self._edge.is_draining)
+        self._reading = None
+        if self._answering is not None:
+            self._flow.pause_reading()
+            self._waiting.append(cycle)
+        elif self._edge.is_full and scope["path"] not in ALWAYS:
+            cycle.response_started = cycle.response_complete = True
+            self.write(self._edge.refusals.shed(scope["method"], is_last=not cycle.keep_alive))
+            if not cycle.keep_alive:
+                self._close()
+        else:
+            self._start(cycle)
+        return cycle
+
+    def _new_cycle(self, scope: dict[str, Any], *, may_stay: bool) -> Cycle:
+        is_small = self._length <= SMALL_REST_BYTES and not self._is_chunked
+        cycle = Cycle(
+            scope,
+            self,
+            self._flow,
+            self._edge.state.default_headers,
+            # An answer before the end of a large body is the last: the rest is not worth reading.
+            keep_alive=may_stay and is_small,
+            may_stay=may_stay,
+            on_end=self._edge.end,
+        )
+        if len(self._noted) > 1:
+            cycle.expects_continue = any(name == b"expect" for name, _ in self._noted)
+        return cycle
+
+    def _start(self, cycle: Cycle) -> None:
+        self._answering = cycle
+        tasks = self._edge.state.tasks
+        task = self._loop.create_task(cycle.run(self._app))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    def finish(self, *, keep_alive: bool) -> None:
+        """Called by a cycle, whose answer is complete: the next, or the end, or back to waiting."""
+        self._answering = None
+        self._edge.state.total_requests += 1
+        if not keep_alive:
+            self._close()
+        if self._phase is LINGER or self._transport.is_closing():
+            return
+        self._flow.resume_reading()
+        if self._waiting:
+            self._start(self._waiting.popleft())
+        elif self._deferred is not None:
+            self._refuse(self._deferred)
+        elif self._phase is IDLE:
+            self._since = self._edge.clock.now
+
+    def write(self, data: bytes) -> None:
+        """Called by a cycle: a part of its answer."""
+        self._transport.write(data)
+
+    def break_off(self) -> None:
+        """Called by a cycle: its answer cannot be completed, and only the end of the connection says so."""
+        self._answering = None
+        self._transport.close()
+
+    def _close(self) -> None:
+        """After the last answer.
+
+        A caller who is still sending would lose the answer, were the connection closed at once: its system
+        discards what has arrived when it is told that what it sends goes nowhere.
+        """
+        if self._phase is IDLE:
+            self._transport.close()
+        else:
+            self._linger()
+
+    def _let_wait(self) -> None:
+        self._flow.pause_reading()
+
+    def _fail(self, error: ServerError) -> None:
+        cycle, was_body = self._cycle, self._phase is BODY
+        self._phase, self._since = DEAF, self._edge.clock.now
+        if was_body and cycle is not None and not cycle.response_complete:
+            cycle.fail(error)  # the application answers
+        elif was_body:
+            self._linger()
+        elif self._answering is not None:
+            self._deferred = error
+        else:
+            self._refuse(error)
+
+    def _refuse(self, error: ServerError) -> None:
+        client = self._client[0] if self._client else None
+        self._transport.write(self._edge.refusals.answer(error, client))
+        self._linger()
+
+    def _linger(self) -> None:
+        self._phase, self._since, self._body_bytes = LINGER, self._edge.clock.now, 0
+        self._drop_waiting()
+        self._transport.close_writing()
+        self._flow.resume_reading()
+
+    def _drop_waiting(self) -> None:
+        for cycle in self._waiting:
+            cycle.abandon()
+            self._edge.end(cycle)
+        self._waiting.clear()
+
+    # ---- time ------------------------------------------------------------------------------------------
+
+    def check(self, now: float) -> None:
+        """Called several times a second: end what takes too long."""
+        if self._is_read_too_slowly(now):
+            self._edge.count_closed("slow_reader")
+            self._transport.abort()
+        elif self._phase is LINGER:
+            if now > self._since + LINGER_S or self._body_bytes > LINGER_BYTES:
+                self._transport.abort()
+        elif self._phase is BODY:
+            self._check_body(now)
+        elif self._answering is not None:
+            return
+        elif self._phase is HEAD and self._at_most:
+            if now > self._since + self._edge.limits.head_s:
+                self._edge.count_closed("slow_head")
+                self._fail(RequestTimeoutError("head of the request"))
+        else:
+            self._check_idle(now)
+
+    def _check_idle(self, now: float) -> None:
+        limits, is_new = self._edge.limits, self._phase is HEAD
+        if self._edge.is_draining or now > self._since + (limits.head_s if is_new else limits.idle_s):
+            self._edge.count_closed("silent" if is_new else "idle")
+            self._transport.close()
+
+    def _check_body(self, now: float) -> None:
+        limits = self._edge.limits
+        if self._reading is None:
+            self._reading = Progress(now)
+        self._reading.note(self._body_bytes, now)
+        if self._flow.read_paused:
+            self._reading.rest(now)
+        if self._reading.is_too_slow(now, limits.body_s, limits.bytes_per_s):
+            self._edge.count_closed("slow_body")
+            self._fail(RequestTimeoutError("body"))
+        elif self._edge.refuses_uploads:
+            self._fail(ShuttingDownError())
+
+    def _is_read_too_slowly(self, now: float) -> bool:
+        if not self._transport.unsent:
+            self._writing = None
+            return False
+        taken, limits = self._transport.taken, self._edge.limits
+        if self._writing is None:
+            self._taken_before, self._writing = taken, Progress(now)
+        self._writing.note(taken - self._taken_before, now)
+        return self._writing.is_too_slow(now, limits.write_s, limits.bytes_per_s)

@@ -1,0 +1,51 @@
+"""uvicorn's server with connections of our own: it accepts, tells the date, and stops in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import uvicorn
+
+from server.edge.edge import Edge
+from server.edge.http import HttpConnection
+from server.edge.limits import Limits
+from server.metrics import Metrics
+
+LAST_WORDS_S = 1.0
+"""For requests that were broken off at the end of the time for stopping to say so."""
+
+
+class EdgeServer(uvicorn.Server):
+    """One process, one event loop, sockets that are bound already."""
+
+    def __init__(self, config: uvicorn.Config, limits: Limits, metrics: Metrics) -> None:
+        super().__init__(config)
+        self._limits, self._metrics = limits, metrics
+        self._edge: Edge
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen."""
+        loop, app, config = asyncio.get_running_loop(), self.config.loaded_app, self.config
+        edge = self._edge = Edge(self._limits, self._metrics, self.server_state)
+        # A caller who does not finish its handshake is nobody's connection yet: only this ends it.
+        tls: dict[str, Any] = {"ssl": config.ssl, "ssl_handshake_timeout": self._limits.handshake_s}
+        self.servers = [
+            await loop.create_server(
+                lambda: HttpConnection(edge, app, loop),
+                sock=listener,
+                backlog=config.backlog,
+                **(tls if config.ssl else {}),
+            )
+            for listener in sockets or ()
+        ]
+        self.started = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, finish what is under way, break off what takes too long."""
+        self._edge.drain()
+        await super().shutdown(sockets)
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=LAST_WORDS_S)
+            await asyncio.sleep(0)  # answers are written at the end of a turn

@@ -1,0 +1,90 @@
+"""A transport that writes what one turn of the event loop gave it at the end of that turn.
+
+An answer's head and body would otherwise become a system call and a packet each: a quarter of what a small
+answer costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import sys
+import termios
+
+
+class GatheringTransport:
+    """Around one connection's transport."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._gathered: list[bytes] = []
+        self._written = 0
+
+    def write(self, data: bytes) -> None:
+        """Write, soon."""
+        if not self._gathered:
+            self._loop.call_soon(self._flush)
+        self._gathered.append(data)
+
+    def close(self) -> None:
+        """Close once everything is written."""
+        self._flush()
+        self._transport.close()
+
+    def close_writing(self) -> None:
+        """Say that nothing more comes, once everything is written; go on reading where that is possible."""
+        self._flush()
+        if self._transport.is_closing():
+            return
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:  # TLS
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close now, whatever is not written yet."""
+        self._gathered = []
+        self._transport.abort()
+
+    def is_closing(self) -> bool:
+        """Whether the connection is closed, or about to be."""
+        return self._transport.is_closing()
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the system has not taken."""
+        return self._transport.get_write_buffer_size()
+
+    @property
+    def taken(self) -> int:
+        """Bytes that the other side has acknowledged so far.
+
+        The system's own buffer holds megabytes: to look at ours alone would take a slow caller for one who
+        has stopped.
+        """
+        return self._written - self.unsent - self._queued()
+
+    def _queued(self) -> int:
+        connection = self._transport.get_extra_info("socket")
+        answer = bytearray(4)
+        try:
+            fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, answer)
+        except OSError:  # not a socket that knows
+            return 0
+        return int.from_bytes(answer, sys.byteorder)
+
+    def pause_reading(self) -> None:
+        """Let the other side wait."""
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on, unless the connection is about to close."""
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _flush(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        # The caller may have left since.
+        if gathered and not self._transport.is_closing():
+            self._written += sum(map(len, gathered))
+            self._transport.writelines(gathered)
