@@ -76,7 +76,7 @@ class RequestMiddleware:
         try:
             await self._app(scope, receive, send_marked)
         except asyncio.CancelledError:  # the process stops, and the time for requests under way is over
-            await self._answer_error(ShuttingDownError(), context, send_marked)
+            await self._answer_error(ShuttingDownError(), scope["path"], context, send_marked)
         except ClientDisconnect:
             context.status = context.status or _CLIENT_CLOSED
         except Exception as exc:

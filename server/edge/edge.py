@@ -45,7 +45,8 @@ class Edge:
             most=limits.connections, most_per_address=limits.connections_per_address
         )
         self.refusals = Refusals(metrics, state)
-        self.clock = Clock(asyncio.get_running_loop(), self._tick)
+        self._loop = asyncio.get_running_loop()
+        self.clock = Clock(self._loop, self._tick)
         self.working = self.held = 0
         self.is_draining = False
         self._uploads_until = float("inf")
@@ -61,12 +62,12 @@ class Edge:
     @property
     def refuses_uploads(self) -> bool:
         """Whether it is too late for requests that are still being sent."""
-        return self.clock.now > self._uploads_until
+        return self._loop.time() > self._uploads_until
 
     def drain(self) -> None:
         """Let what is under way end, and nothing begin after it."""
         self.is_draining = True
-        self._uploads_until = self.clock.now + UPLOADS_OF_DRAIN * self.limits.drain_s
+        self._uploads_until = self._loop.time() + UPLOADS_OF_DRAIN * self.limits.drain_s
 
     def end(self, cycle: Cycle) -> None:
         """The application is done with a request."""

@@ -69,7 +69,7 @@ def limits_of(settings: Settings) -> Limits:
         idle_s=rules.idle_s,
         write_s=rules.write_s,
         bytes_per_s=rules.min_bytes_per_s,
-        max_body_bytes=settings.requests.max_body_bytes,
+        max_body_bytes=max(settings.requests.max_body_bytes, settings.requests.max_table_bytes),
         max_held_bytes=rules.max_held_bytes,
         connections=rules.max_connections,
         connections_per_address=rules.max_connections_per_address,

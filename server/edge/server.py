@@ -15,6 +15,8 @@ from server.metrics import Metrics
 
 LAST_WORDS_S = 1.0
 """For requests that were broken off at the end of the time for stopping to say so."""
+FLUSH_S = 0.1
+"""For the network to take what they said."""
 
 
 class EdgeServer(uvicorn.Server):
@@ -48,4 +50,4 @@ class EdgeServer(uvicorn.Server):
         await super().shutdown(sockets)
         if self.server_state.tasks:
             await asyncio.wait(self.server_state.tasks, timeout=LAST_WORDS_S)
-            await asyncio.sleep(0)  # answers are written at the end of a turn
+            await asyncio.sleep(FLUSH_S)

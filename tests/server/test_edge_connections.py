@@ -65,10 +65,10 @@ def test_at_the_cap_of_all_the_oldest_makes_room(narrow: Running) -> None:
             for address in (HERE, THERE, ELSEWHERE)
             for _ in range(PER_ADDRESS)
         ]
-        assert [200] * 3 == [narrow.client.get("/health").status_code for _ in range(3)]
+        assert [200] * 3 == [asks(stack.enter_context(connection(narrow.port))) for _ in range(3)]
         assert 200 == asks(held[-1])
         assert is_closed(held[0])
-        assert closed(narrow, "made_room") >= 3
+    assert closed(narrow, "made_room") >= 3
 
 
 def test_half_a_request_makes_room_a_whole_one_does_not(narrow: Running) -> None:
