@@ -30,7 +30,7 @@ def create_app(settings: Settings, loaded: Models, access: Access, observer: Obs
     suspects = Suspects()
     api = create_api(settings, loaded, policy, observer, suspects)
     plain = FastPath(api, loaded, policy, observer, max_body_bytes=rules.max_body_bytes)
-    return RequestMiddleware(access.around(plain), observer.metrics, suspects)
+    return RequestMiddleware(access.around(plain), observer, suspects)
 
 
 def create_api(

@@ -8,6 +8,7 @@ turn, so a lone request goes at once and a crowd goes together. A row's answer d
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,10 +25,18 @@ MAX_BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The answers to all who asked together, as arrays and as JSON takes them."""
+    """The answers to all who asked together, as arrays and as JSON takes them.
+
+    Attributes:
+        prediction: the arrays.
+        lists: the same, for JSON.
+        began: when the model was asked, `time.perf_counter` seconds; `ended` likewise.
+    """
 
     prediction: Prediction
     lists: Lists
+    began: float
+    ended: float
 
 
 @dataclass(slots=True)
@@ -73,8 +82,9 @@ class Batcher:
 def _answer(model: HybridCausalModel, query: EffectQuery, waiting: Sequence[_Waiting]) -> None:
     x = waiting[0].x if len(waiting) == 1 else np.concatenate([one.x for one in waiting])
     try:
+        began = time.perf_counter()
         prediction = model.predict(x, query)
-        batch = Batch(prediction, Lists.of(prediction))
+        batch = Batch(prediction, Lists.of(prediction), began, time.perf_counter())
     except Exception as exc:
         if len(waiting) > 1:  # somebody's row is to blame: everyone alone
             for one in waiting:

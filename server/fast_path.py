@@ -16,6 +16,7 @@ from server.middleware import Headers, context_of
 from server.models import Models
 from server.observer import Observer
 from server.predict import Policy, blame, read_question, write_answer
+from server.stages import Stage, Stopwatch
 
 PREFIX = "/predict/"
 ROUTE = "/predict/{model_id}"
@@ -54,7 +55,8 @@ class FastPath:
         context.route = ROUTE
         context.facts.update(model_id=ref.model_id, version=ref.version)
         body = await _read(receive)
-        question = read_question(entry.model, body, scope["query_string"], self._policy)
+        watch = context.watch = Stopwatch()
+        question = read_question(entry.model, body, scope["query_string"], self._policy, watch)
         if len(question.encoded.x) > INLINE_ROWS:
             await self._app(scope, _given(body), send)
             return
@@ -62,8 +64,12 @@ class FastPath:
             batch, start = await self._batcher.predict(entry.model, question.encoded.x, question.query)
         except NonFiniteAnswerError as exc:
             raise blame(entry.model, question, exc) from exc
+        watch.lap_until(Stage.QUEUE, batch.began)
+        watch.lap_until(Stage.INFER, batch.ended)
+        watch.skip()
         answer = write_answer(entry.model, question, batch.lists, start)
-        self._observer.note(context, entry, question, batch.prediction, start)
+        watch.lap(Stage.SERIALISE)
+        self._observer.note(context, entry, question, batch.prediction, start=start)
         headers = [
             (b"content-type", _JSON),
             (b"content-length", b"%d" % len(answer)),

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from server.buckets import cumulative
+from server.emf import Totals
+from server.finished import PROBES
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -31,6 +36,7 @@ class Metrics:
         self._seconds: dict[str, list[float]] = {}
         """Per route: how many requests in each bucket and above the last, then the sum of their seconds."""
         self._records: dict[tuple[str, str], int] = {}
+        self._problems: dict[str, int] = {}
         self._registry = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._registry)
         self._registry.register(self)
@@ -53,6 +59,30 @@ class Metrics:
         key = (model_id, version)
         self._records[key] = self._records.get(key, 0) + records
 
+    def count_problem(self, code: str) -> None:
+        """A request was refused, or failed, for this reason: a word of ours."""
+        self._problems[code] = self._problems.get(code, 0) + 1
+
+    def totals(self) -> Totals:
+        """What callers asked since the start, without those who watch; any thread may ask."""
+        counts = dict.fromkeys(("Requests", "ClientErrors", "ServerErrors", "Overloaded"), 0)
+        for (_, route, status), count in tuple(self._requests.items()):
+            if route in PROBES:
+                continue
+            counts["Requests"] += count
+            if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                counts["ServerErrors"] += count
+            elif status >= HTTPStatus.BAD_REQUEST:
+                counts["ClientErrors"] += count
+            if status == HTTPStatus.SERVICE_UNAVAILABLE:
+                counts["Overloaded"] += count
+        counts["Records"] = sum(tuple(self._records.values()))
+        histograms = [
+            tuple(histogram[:-1]) for route, histogram in tuple(self._seconds.items()) if route not in PROBES
+        ]
+        seconds = [sum(column) for column in zip(*histograms, strict=True)]
+        return Totals(counts, seconds or [0.0] * (len(SECONDS) + 1), SECONDS)
+
     def to_bytes(self) -> bytes:
         """Everything as text."""
         return generate_latest(self._registry)
@@ -69,17 +99,14 @@ class Metrics:
         )
         for route, histogram in self._seconds.items():
             *counts, total = histogram
-            seconds.add_metric((route,), _cumulative(counts), total)
+            seconds.add_metric((route,), cumulative(SECONDS, counts), total)
         records = CounterMetricFamily("tauserve_records", "Records answered.", labels=("model_id", "version"))
         for labels, count in self._records.items():
             records.add_metric(labels, count)
+        problems = CounterMetricFamily(
+            "tauserve_problems", "Requests refused or failed, by the code in their answer.", labels=("code",)
+        )
+        for code, count in self._problems.items():
+            problems.add_metric((code,), count)
         loaded = GaugeMetricFamily("tauserve_loaded_versions", "Versions in memory.", self._count_loaded())
-        yield from (requests, seconds, records, loaded)
-
-
-def _cumulative(counts: list[float]) -> list[tuple[str, float]]:
-    buckets, so_far = [], 0.0
-    for end, count in zip((*map(str, SECONDS), "+Inf"), counts, strict=True):
-        so_far += count
-        buckets.append((end, so_far))
-    return buckets
+        yield from (requests, seconds, records, problems, loaded)

@@ -19,8 +19,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pyfunc.errors import NonFiniteAnswerError
 from server.access.callers import ANYONE, Caller
 from server.errors import ShuttingDownError
-from server.metrics import Metrics
+from server.finished import FinishedRequest
+from server.observer import Observer
 from server.problems import Problem, problem_of, problem_of_status
+from server.stages import Stopwatch
 from server.suspects import Suspects
 from server.telemetry import RequestLog
 
@@ -41,6 +43,8 @@ class RequestContext:
     route: str = ""
     status: int = 0
     caller: Caller = ANYONE
+    sent_bytes: int = 0
+    watch: Stopwatch | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -55,8 +59,8 @@ def context_of(scope: Scope) -> RequestContext:
 class RequestMiddleware:
     """The outermost layer; whatever is raised inside becomes a typed answer here."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, suspects: Suspects) -> None:
-        self._app, self._metrics, self._suspects = app, metrics, suspects
+    def __init__(self, app: ASGIApp, observer: Observer, suspects: Suspects) -> None:
+        self._app, self._observer, self._suspects = app, observer, suspects
         self._log, self._request_log = structlog.get_logger(), RequestLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,6 +75,8 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 context.status = message["status"]
                 message["headers"] = [*message["headers"], (_REQUEST_ID_HEADER, context.request_id)]
+            else:
+                context.sent_bytes += len(message.get("body", b""))
             return send(message)
 
         try:
@@ -82,7 +88,7 @@ class RequestMiddleware:
         except Exception as exc:
             await self._answer_error(exc, scope["path"], context, send_marked)
         finally:
-            self._record(scope, context, time.perf_counter() - started)
+            self._record(scope, context, started)
 
     async def _answer_error(self, error: Exception, path: str, context: RequestContext, send: Send) -> None:
         headers: Mapping[str, str] = {}
@@ -90,6 +96,7 @@ class RequestMiddleware:
             problem, headers = problem_of_status(error.status_code), error.headers or {}
         else:
             problem = problem_of(error)
+        self._observer.metrics.count_problem(problem.code)
         if isinstance(error, NonFiniteAnswerError):
             self._suspects.count(context.facts["model_id"], context.facts["version"])
         if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -98,23 +105,40 @@ class RequestMiddleware:
             raise error
         await _send(problem, path, context.request_id, headers, send)
 
-    def _record(self, scope: Scope, context: RequestContext, seconds: float) -> None:
-        method, facts = scope["method"], context.facts
+    def _record(self, scope: Scope, context: RequestContext, started: float) -> None:
+        ended = time.perf_counter()
+        method, facts, metrics = scope["method"], context.facts, self._observer.metrics
         route = context.route or getattr(scope.get("route"), "path", "unmatched")
-        self._metrics.count_request(method, route, context.status, seconds)
+        request_id = context.request_id.decode("ascii")
+        metrics.count_request(method, route, context.status, ended - started)
         if "rows" in facts:
-            self._metrics.count_records(facts["model_id"], facts["version"], facts["rows"])
-        self._request_log.write(
-            {
-                "method": method,
-                "route": route,
-                "status": context.status,
-                "client": scope["client"][0] if scope["client"] else None,
-                "ms": round(seconds * 1000, 3),
-                "request_id": context.request_id.decode("ascii"),
-                **facts,
-            }
-        )
+            metrics.count_records(facts["model_id"], facts["version"], facts["rows"])
+        line = {
+            "method": method,
+            "route": route,
+            "status": context.status,
+            "client": scope["client"][0] if scope["client"] else None,
+            "ms": round((ended - started) * 1000, 3),
+            "bytes": context.sent_bytes,
+            "request_id": request_id,
+            **facts,
+        }
+        if self._observer.traces is not None:
+            laps = () if context.watch is None else tuple(context.watch.laps)
+            finished = FinishedRequest(
+                method=method,
+                route=route,
+                status=context.status,
+                request_id=request_id,
+                headers=scope["headers"],
+                started=started,
+                ended=ended,
+                sent_bytes=context.sent_bytes,
+                laps=laps,
+                facts=facts,
+            )
+            line["trace_id"] = self._observer.traces.record(finished)
+        self._request_log.write(line)
 
 
 def _request_id(headers: Headers) -> bytes:

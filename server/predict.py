@@ -26,6 +26,7 @@ from server.protocols.arrow import TableLimits, read_table, write_table
 from server.protocols.columns import answer_columns
 from server.protocols.csv_table import read_csv
 from server.protocols.mlflow import encode_predictions, parse_invocation
+from server.stages import Stage, Stopwatch
 
 QueryReader = Callable[[int, Mapping[str, object]], EffectQuery]
 """How many treatments there are and the options to what is asked of the effects."""
@@ -99,7 +100,9 @@ class Dialect:
     asks_for_all: bool
 
 
-def answer(model: HybridCausalModel, request: Incoming, policy: Policy, dialect: Dialect) -> Answer:
+def answer(
+    model: HybridCausalModel, request: Incoming, policy: Policy, dialect: Dialect, watch: Stopwatch
+) -> Answer:
     """Answer one request.
 
     Raises:
@@ -107,8 +110,9 @@ def answer(model: HybridCausalModel, request: Incoming, policy: Policy, dialect:
         OutOfRangeError: so does one that is far from the training data.
         ServerError, ModelError: as `read`.
     """
-    question = read(model, request, policy, dialect)
+    question = read(model, request, policy, dialect, watch)
     prediction = ask(model, question)
+    watch.lap(Stage.INFER)
     if request.answer is Format.JSON:
         return Answer(dialect.write(model, question, prediction), question, prediction)
     columns, warnings = answer_columns(prediction, question.encoded), warnings_of(model, question)
@@ -116,7 +120,9 @@ def answer(model: HybridCausalModel, request: Incoming, policy: Policy, dialect:
     return Answer(body, question, prediction, request.answer)
 
 
-def read(model: HybridCausalModel, request: Incoming, policy: Policy, dialect: Dialect) -> Question:
+def read(
+    model: HybridCausalModel, request: Incoming, policy: Policy, dialect: Dialect, watch: Stopwatch
+) -> Question:
     """Read a request and hold it against every rule.
 
     Raises:
@@ -128,19 +134,21 @@ def read(model: HybridCausalModel, request: Incoming, policy: Policy, dialect: D
     schema, body = model.schema, request.body
     if request.format is Format.JSON:
         parsed = dialect.parse(body, max_rows=policy.max_rows)
+        watch.lap(Stage.PARSE)
         query, missing = _options(model, parsed.params, request.query_string, policy, dialect.query)
         encoded = schema.encode_records(parsed.records, missing)
         if dialect.asks_for_all:
             _check_columns(model, set().union(*parsed.records))
-        return pose(model, encoded, query)
+        return pose(model, encoded, query, watch)
     if request.format is Format.CSV:
         table = read_csv(body, schema, max_rows=policy.max_rows)
     else:
         table = read_table(body, request.format, schema, policy.tables)
+    watch.lap(Stage.PARSE)
     query, missing = _options(model, {}, request.query_string, policy, dialect.query)
     if dialect.asks_for_all:
         _check_columns(model, table)
-    return pose(model, schema.encode_columns(table, missing), query)
+    return pose(model, schema.encode_columns(table, missing), query, watch)
 
 
 def question_of(
@@ -149,6 +157,7 @@ def question_of(
     params: Mapping[str, object],
     query_string: bytes,
     policy: Policy,
+    watch: Stopwatch,
 ) -> Question:
     """Make a question of a table with a column for each feature.
 
@@ -157,7 +166,7 @@ def question_of(
     """
     query, missing = _options(model, params, query_string, policy, signature_query)
     _check_columns(model, columns)
-    return pose(model, model.schema.encode_columns(columns, missing), query)
+    return pose(model, model.schema.encode_columns(columns, missing), query, watch)
 
 
 def _check_columns(model: HybridCausalModel, columns: Collection[str]) -> None:
@@ -165,13 +174,15 @@ def _check_columns(model: HybridCausalModel, columns: Collection[str]) -> None:
         raise MissingColumnError(absent)
 
 
-def pose(model: HybridCausalModel, encoded: Encoded, query: EffectQuery) -> Question:
+def pose(model: HybridCausalModel, encoded: Encoded, query: EffectQuery, watch: Stopwatch) -> Question:
     """Make a question of encoded records.
 
     Raises:
         InvalidValueError: a value no net could be given.
     """
-    return Question(encoded, query, model.reach.beyond(encoded.x))
+    question = Question(encoded, query, model.reach.beyond(encoded.x))
+    watch.lap(Stage.VALIDATE)
+    return question
 
 
 def ask(model: HybridCausalModel, question: Question) -> Prediction:
@@ -214,9 +225,11 @@ def warnings_of(model: HybridCausalModel, question: Question) -> Sequence[Mappin
     return warnings
 
 
-def read_question(model: HybridCausalModel, body: bytes, query_string: bytes, policy: Policy) -> Question:
+def read_question(
+    model: HybridCausalModel, body: bytes, query_string: bytes, policy: Policy, watch: Stopwatch
+) -> Question:
     """Read a request in the server's own JSON; as `read`."""
-    return read(model, Incoming(body, query_string), policy, NATIVE)
+    return read(model, Incoming(body, query_string), policy, NATIVE, watch)
 
 
 def write_answer(model: HybridCausalModel, question: Question, lists: Lists, start: int = 0) -> bytes:

@@ -37,6 +37,7 @@ class Refusals:
         """The whole answer to what was no request; the connection ends with it."""
         request_id, problem = new_request_id(), problem_of(error)
         self._metrics.count_request("none", ROUTE, problem.status, 0.0)
+        self._metrics.count_problem(problem.code)
         self._request_log.write(
             {
                 "route": ROUTE,
@@ -55,6 +56,7 @@ class Refusals:
         """
         self._shed += 1
         self._metrics.count_request(method, ROUTE, 503, 0.0)
+        self._metrics.count_problem(OverloadedError.code)
         return self._overloaded[is_last].replace(_ID, new_request_id())
 
     def report(self) -> None:

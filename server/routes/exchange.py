@@ -11,12 +11,14 @@ from fastapi import Request, Response
 
 from server.body import read_body
 from server.catalog import Served
+from server.distributions import Tally, tally_of
 from server.media import ANSWERS, Format, accepts_gzip, answer_format, body_format, is_gzip
 from server.middleware import context_of
 from server.models import Models
 from server.observer import Observer
 from server.predict import Answer, Dialect, Incoming, Policy, answer
 from server.routes.models import serve
+from server.stages import Stage, Stopwatch
 from server.workers import Workers
 
 COMPRESS_FROM = 2**16
@@ -63,19 +65,26 @@ class Exchange:
         promised = headers.get("content-length")
         return await read_body(request.stream(), promised=promised, gzip=compressed, limit=limit), kind
 
-    async def run(self, request: Request, entry: Served, work: Callable[[], Answer]) -> Response:
-        """Do the work in a thread and wrap up its answer."""
+    async def run(self, request: Request, entry: Served, work: Callable[..., Answer]) -> Response:
+        """Do the work, whose one argument is `watch`, in a thread and wrap up its answer."""
+        context = context_of(request.scope)
+        context.watch = Stopwatch()
         compress = accepts_gzip(request.headers.get("accept-encoding"))
-        found, is_compressed = await self.workers.run(partial(_compressed, work, wanted=compress))
-        self.observer.note(context_of(request.scope), entry, found.question, found.prediction)
+        job = partial(_work, work, context.watch, compress=compress)
+        found, is_compressed, tally = await self.workers.run(job)
+        self.observer.note(context, entry, found.question, found.prediction, tally=tally)
         headers = {"X-Model-Version": entry.ref.version}
         if is_compressed:
             headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
         return Response(found.body, media_type=found.format, headers=headers)
 
 
-def _compressed(work: Callable[[], Answer], *, wanted: bool) -> tuple[Answer, bool]:
-    found = work()
-    if not wanted or found.format in _TABLES or len(found.body) < COMPRESS_FROM:
-        return found, False
-    return replace(found, body=gzip.compress(found.body, _LEVEL, mtime=0)), True
+def _work(work: Callable[..., Answer], watch: Stopwatch, *, compress: bool) -> tuple[Answer, bool, Tally]:
+    watch.lap(Stage.QUEUE)
+    found = work(watch=watch)
+    compress = compress and found.format not in _TABLES and len(found.body) >= COMPRESS_FROM
+    if compress:
+        found = replace(found, body=gzip.compress(found.body, _LEVEL, mtime=0))
+    watch.lap(Stage.SERIALISE)
+    is_contrast = found.question.query.contrast is not None
+    return found, compress, tally_of(found.prediction, is_contrast=is_contrast)

@@ -17,6 +17,7 @@ from server.routes.documents import ERRORS
 from server.routes.exchange import Exchange
 from server.routes.health import json_response
 from server.routes.models import serve
+from server.stages import Stage, Stopwatch
 
 _BINARY = "inference-header-content-length"
 
@@ -81,11 +82,13 @@ def _reference(model_id: str, version: str | None) -> str:
     return model_id if version is None else f"{model_id}@{version}"
 
 
-def _infer(entry: Served, body: bytes, query_string: bytes, policy: Policy) -> Answer:
+def _infer(entry: Served, body: bytes, query_string: bytes, policy: Policy, watch: Stopwatch) -> Answer:
     model = entry.model
     request = parse_infer(body, model.schema, max_rows=policy.max_rows)
-    question = question_of(model, request.columns, request.parameters, query_string, policy)
+    watch.lap(Stage.PARSE)
+    question = question_of(model, request.columns, request.parameters, query_string, policy, watch)
     prediction = ask(model, question)
+    watch.lap(Stage.INFER)
     warnings = warnings_of(model, question)
     reference = (entry.ref.model_id, entry.ref.version)
     written = encode_inference(request, reference, prediction, question.encoded, warnings)

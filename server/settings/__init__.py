@@ -16,6 +16,7 @@ from server.settings.loading import LoadingRules
 from server.settings.prediction_log import PredictionLogRules
 from server.settings.requests import RequestRules
 from server.settings.settings import KNOWN, Settings
+from server.settings.telemetry import TelemetryRules
 
 __all__ = [
     "KNOWN",
@@ -27,4 +28,5 @@ __all__ = [
     "PredictionLogRules",
     "RequestRules",
     "Settings",
+    "TelemetryRules",
 ]

@@ -12,7 +12,7 @@ from typing import Self
 
 from pyfunc.places import Places
 from server.errors import SettingError, UnknownSettingError
-from server.settings import access, admission, edge, loading, prediction_log, requests
+from server.settings import access, admission, edge, loading, prediction_log, requests, telemetry
 from server.settings.access import ANONYMOUS, AccessRules
 from server.settings.admission import AdmissionRules
 from server.settings.edge import EdgeRules
@@ -21,6 +21,7 @@ from server.settings.loading import LoadingRules
 from server.settings.prediction_log import PredictionLogRules
 from server.settings.reader import Reader
 from server.settings.requests import RequestRules
+from server.settings.telemetry import TelemetryRules
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 MAX_PORT = 65535
@@ -48,6 +49,7 @@ KNOWN = (
     *admission.KEYS,
     *access.KEYS,
     *prediction_log.KEYS,
+    *telemetry.KEYS,
 )
 
 
@@ -66,6 +68,7 @@ class Settings:
         edge: what one connection may take.
         admission: how much work is taken on.
         prediction_log: which answers are kept.
+        telemetry: what is told of the process beside metrics and log.
         drain_s: how long requests under way may take once the process is told to stop.
         log_level: one of `LOG_LEVELS`.
     """
@@ -80,6 +83,7 @@ class Settings:
     edge: EdgeRules = field(default_factory=EdgeRules)
     admission: AdmissionRules = field(default_factory=AdmissionRules)
     prediction_log: PredictionLogRules = PredictionLogRules()
+    telemetry: TelemetryRules = TelemetryRules()
     drain_s: int = 25
     log_level: str = "info"
 
@@ -104,6 +108,7 @@ class Settings:
             edge=EdgeRules.read(read),
             admission=AdmissionRules.read(read),
             prediction_log=PredictionLogRules.read(read),
+            telemetry=TelemetryRules.read(read),
             drain_s=read.whole("TAUSERVE_DRAIN_S", default.drain_s, most=3600),
             log_level=read.choice("TAUSERVE_LOG_LEVEL", LOG_LEVELS, default.log_level),
         )

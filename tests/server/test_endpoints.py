@@ -147,7 +147,7 @@ def test_there_are_no_other_routes(tmp_path: Path) -> None:
     """What is not listed here was added without a decision."""
     policy = Policy(MissingPolicy.IMPUTE, max_rows=1)
     models = Models(FolderMirror(tmp_path))
-    observer = Observer(Metrics(lambda: 0), None)
+    observer = Observer(Metrics(lambda: 0))
     app = create_api(Settings(Places.from_environ({})), models, policy, observer, Suspects())
     found = {
         (method, context.path)

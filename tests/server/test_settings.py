@@ -45,6 +45,10 @@ WRONG = {
     "TAUSERVE_PREDICTION_LOG_SHARE": ("1.01", "-0.1", "5%", "nan", "1e-3"),
     "TAUSERVE_PREDICTION_LOG_BYTES": ("0", "32MiB"),
     "TAUSERVE_PREDICTION_LOG_FLUSH_S": ("0", "1m"),
+    "TAUSERVE_EMF_INTERVAL_S": ("0", "1m"),
+    "TAUSERVE_EMF_NAMESPACE": ("AWS/Lambda", "a b", "x" * 256, ":x"),
+    "OTEL_EXPORTER_OTLP_ENDPOINT": ("collector:4318", "grpc://x", "http://"),
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": ("x",),
     "TAUSERVE_DRAIN_S": ("0", "soon", "1.5"),
     "TAUSERVE_LOG_LEVEL": ("loud", "INFO"),
 }
