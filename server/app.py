@@ -14,7 +14,7 @@ from server.models import Models
 from server.observer import Observer
 from server.predict import Policy
 from server.protocols.arrow import TableLimits
-from server.routes import health, invocations, models, predict, v2
+from server.routes import docs, health, invocations, models, predict, v2
 from server.routes import metrics as scrape
 from server.routes.exchange import Exchange
 from server.settings import AdmissionRules, Settings
@@ -41,7 +41,8 @@ def create_api(
         title="tauserve",
         version=server.VERSION,
         description=server.__doc__ or "",
-        docs_url=None,  # the page loads its parts from elsewhere
+        openapi_url=None,  # ours knows the models
+        docs_url=None,  # the framework's pages load their parts from elsewhere
         redoc_url=None,
         redirect_slashes=False,  # a redirect would go where the Host header says
     )
@@ -53,6 +54,7 @@ def create_api(
     app.include_router(predict.router(exchange))
     app.include_router(invocations.router(exchange, rules.default_model))
     app.include_router(v2.router(exchange))
+    app.include_router(docs.router(app, loaded, max_rows=rules.max_rows))
     for kind in (HTTPException, Exception):
         app.add_exception_handler(kind, _raise)
     return app

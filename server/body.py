@@ -48,7 +48,9 @@ class Inflater:
     """One gzip stream, under a cap on its size and on its growth."""
 
     def __init__(self, limit: int) -> None:
-        self._limit, self._read, self._made = limit, 0, 0
+        self._limit, self._read = limit, 0
+        self.made = 0
+        """Bytes inflated so far."""
         self._stream = zlib.decompressobj(_GZIP)
 
     def inflate(self, chunk: bytes) -> bytes:
@@ -62,12 +64,12 @@ class Inflater:
             raise InvalidCompressionError("more after its end")
         parts, is_full = [], True
         while chunk or is_full:
-            room = min(_STEP, self._limit - self._made + 1)  # one byte more than allowed is enough to know
+            room = min(_STEP, self._limit - self.made + 1)  # one byte more than allowed is enough to know
             try:
                 parts.append(self._stream.decompress(chunk, room))
             except zlib.error:
                 raise InvalidCompressionError("something else") from None
-            self._made += len(parts[-1])
+            self.made += len(parts[-1])
             self._check()
             # What fills the room may have left more inside, with nothing of the chunk to show for it.
             chunk, is_full = self._stream.unconsumed_tail, len(parts[-1]) == room
@@ -85,7 +87,7 @@ class Inflater:
             raise InvalidCompressionError("one that was cut off")
 
     def _check(self) -> None:
-        if self._made > self._limit:
+        if self.made > self._limit:
             raise InflationError(f"{self._limit} bytes")
-        if self._made > max(FREE_BYTES, MAX_RATIO * self._read):
+        if self.made > max(FREE_BYTES, MAX_RATIO * self._read):
             raise InflationError(f"{MAX_RATIO} times its size")

@@ -54,7 +54,7 @@ def parse_json(body: bytes) -> Any:  # noqa: ANN401 - any JSON value
 
 def _check_depth(document: object) -> None:
     level = [document]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         inner: list[object] = []
         for container in level:
             children = container.values() if isinstance(container, dict) else container

@@ -79,6 +79,11 @@ class Models:
             raise without_trace(error) if error else NotReadyError()
         return catalog
 
+    @property
+    def snapshot(self) -> Catalog | None:
+        """The present snapshot; None before there is one, whatever the reason."""
+        return self._shelf.catalog
+
     def ready(self, reference: str) -> Served | None:
         """The loaded version that `{model_id}` or `{model_id}@{version}` names; None if there is none yet."""
         if (catalog := self._shelf.catalog) is None or (entry := catalog.ready.get(reference)) is None:

@@ -43,7 +43,8 @@ def check_parquet_sizes(body: bytes, metadata: Any, *, max_bytes: int) -> None: 
         if page > MAX_PAGES:
             raise InvalidTableError("a Parquet file", found=f"more than {MAX_PAGES} pages")
         for kind, number in _ENCODING.items():
-            if kind in header and header[kind].get(number) == _DELTA_BYTE_ARRAY:
+            data_header = header.get(kind)
+            if isinstance(data_header, dict) and data_header.get(number) == _DELTA_BYTE_ARRAY:
                 raise InvalidTableError("a Parquet file", found="the encoding DELTA_BYTE_ARRAY")
 
 
@@ -52,11 +53,15 @@ def _pages(body: bytes, metadata: Any) -> Iterator[dict[int, Any]]:  # noqa: ANN
     for group in range(metadata.num_row_groups):
         for column in range(metadata.num_columns):
             chunk = metadata.row_group(group).column(column)
+            if chunk.num_values == 0:  # pyarrow reads no page of it, and its offsets may be none
+                continue
             at = min(chunk.data_page_offset, chunk.dictionary_page_offset or chunk.data_page_offset)
             end = at + chunk.total_compressed_size
             while at < end:
                 header, at = _Reader(body, at).read()
-                if header.get(_STORED, -1) < 0 or header.get(_INFLATED, -1) < 0:
+                if not all(
+                    type(header.get(size)) is int and header[size] >= 0 for size in (_STORED, _INFLATED)
+                ):
                     raise InvalidTableError("a Parquet file", found="a page without a size")
                 at += header[_STORED]
                 yield header

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from server.fast_path import ROUTE
 from server.predict import NATIVE
-from server.routes.documents import ERRORS, PREDICT_REQUEST, PredictAnswer
+from server.routes.documents import ERRORS, PREDICT_REQUEST, TABLES, PredictAnswer
 from server.routes.exchange import Exchange
 
 
@@ -16,7 +16,7 @@ def router(exchange: Exchange) -> APIRouter:
 
     @routes.post(
         ROUTE,
-        responses={200: {"model": PredictAnswer}, **ERRORS},
+        responses={200: {"model": PredictAnswer, "content": TABLES}, **ERRORS},
         openapi_extra=PREDICT_REQUEST,
     )
     async def predict_effects(model_id: str, request: Request) -> Response:

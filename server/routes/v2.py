@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
@@ -13,7 +14,7 @@ from server.media import Format
 from server.middleware import context_of
 from server.predict import Answer, Policy, ask, question_of, warnings_of
 from server.protocols.open_inference import PLATFORM, describe_tensors, encode_inference, parse_infer
-from server.routes.documents import ERRORS
+from server.routes.documents import INFER_REQUEST, V2_ERRORS, TensorAnswer, TensorModel
 from server.routes.exchange import Exchange
 from server.routes.health import json_response
 from server.routes.models import serve
@@ -27,24 +28,26 @@ def router(exchange: Exchange) -> APIRouter:
     routes = APIRouter(prefix="/v2", tags=["open inference protocol"])
     models = exchange.models
 
-    @routes.get("", responses=ERRORS)
+    @routes.get("", responses=_answers())
     async def describe_server() -> Response:
         """Name and version; there are no extensions."""
         return json_response({"name": "tauserve", "version": server.VERSION, "extensions": []})
 
-    @routes.get("/health/live", responses=ERRORS)
+    @routes.get("/health/live", responses=_answers())
     async def server_is_live() -> Response:
         """The process answers."""
         return json_response({"live": True})
 
-    @routes.get("/health/ready", responses=ERRORS)
+    @routes.get("/health/ready", responses=_answers(503))
     async def server_is_ready() -> Response:
         """Every current model is loaded, or refused with a reason; until then 503."""
         models.check_ready()
         return json_response({"ready": True})
 
-    @routes.get("/models/{model_id}", responses=ERRORS)
-    @routes.get("/models/{model_id}/versions/{version}", responses=ERRORS)
+    described = _answers(404, 410, 500, 503, answer={"model": TensorModel})
+
+    @routes.get("/models/{model_id}", responses=described)
+    @routes.get("/models/{model_id}/versions/{version}", responses=described)
     async def describe_model(request: Request, model_id: str, version: str | None = None) -> Response:
         """Its versions, and the tensors it takes and answers."""
         entry = await serve(models, _reference(model_id, version), request)
@@ -53,8 +56,8 @@ def router(exchange: Exchange) -> APIRouter:
         described = {"name": entry.ref.model_id, "versions": versions, "platform": PLATFORM}
         return json_response({**described, **describe_tensors(entry.model)})
 
-    @routes.get("/models/{model_id}/ready", responses=ERRORS)
-    @routes.get("/models/{model_id}/versions/{version}/ready", responses=ERRORS)
+    @routes.get("/models/{model_id}/ready", responses=_answers(404, 410, 503))
+    @routes.get("/models/{model_id}/versions/{version}/ready", responses=_answers(404, 410, 503))
     async def model_is_ready(request: Request, model_id: str, version: str | None = None) -> Response:
         """It is in memory; else 503, or why it never will be."""
         context_of(request.scope).caller.check(model_id)
@@ -64,8 +67,12 @@ def router(exchange: Exchange) -> APIRouter:
             raise NotReadyError(1)
         return json_response({"name": model_id, "ready": True})
 
-    @routes.post("/models/{model_id}/infer", responses=ERRORS)
-    @routes.post("/models/{model_id}/versions/{version}/infer", responses=ERRORS)
+    answered = _answers(*V2_ERRORS, answer={"model": TensorAnswer})
+
+    @routes.post("/models/{model_id}/infer", responses=answered, openapi_extra=INFER_REQUEST)
+    @routes.post(
+        "/models/{model_id}/versions/{version}/infer", responses=answered, openapi_extra=INFER_REQUEST
+    )
     async def infer(request: Request, model_id: str, version: str | None = None) -> Response:
         """Ask a model with one tensor a feature."""
         entry = await serve(models, _reference(model_id, version), request)
@@ -76,6 +83,12 @@ def router(exchange: Exchange) -> APIRouter:
         return await exchange.run(request, entry, work)
 
     return routes
+
+
+def _answers(*statuses: int | str, answer: dict[str, Any] | None = None) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of a route's answers: an object, or one of these errors."""
+    errors = {status: V2_ERRORS[status] for status in (*statuses, "default")}
+    return {200: answer or {"model": dict[str, Any]}, **errors}
 
 
 def _reference(model_id: str, version: str | None) -> str:

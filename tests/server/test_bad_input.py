@@ -225,7 +225,7 @@ def test_a_model_without_a_version_says_why(server: Running, model_id: str, stat
 
 @pytest.mark.parametrize(
     "path",
-    ["/predict/..%2f..%2fetc", "/predict/a/b", "/predict/", "/predict", "/models/", "//models", "/docs"],
+    ["/predict/..%2f..%2fetc", "/predict/a/b", "/predict/", "/predict", "/models/", "//models", "/dox"],
 )
 def test_paths_that_lead_nowhere_are_404(server: Running, path: str) -> None:
     """No path is ever built from a request."""

@@ -130,13 +130,18 @@ def test_openapi_documents_every_endpoint(server: Running) -> None:
     """With typed bodies, though handlers read bytes; and nothing of the framework's own errors."""
     document = server.client.get("/openapi.json").json()
     found = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
-    assert ENDPOINTS == found
+    models = {
+        ("POST", path.replace("{model_id}", name))
+        for name in (*SAMPLES, "two")
+        for path in ("/predict/{model_id}", "/models/{model_id}/invocations", "/v2/models/{model_id}/infer")
+    }
+    assert ENDPOINTS | models == found
     operation = document["paths"]["/predict/{model_id}"]["post"]
     schema = operation["requestBody"]["content"]["application/json"]["schema"]
     assert 3 == len(schema["anyOf"])
     parameters = [item["name"] for item in operation["parameters"]]
     assert ["confidence", "missing", "model_id", "treatment_from", "treatment_to"] == sorted(parameters)
-    statuses = {"200", "400", "404", "410", "413", "415", "422", "500", "503", "default"}
+    statuses = {*["200", "400", "404", "406", "410", "413", "415", "422", "500", "503", "504"], "default"}
     assert statuses == set(operation["responses"])
     names = set(document["components"]["schemas"])
     assert "ErrorAnswer" in names
@@ -155,7 +160,8 @@ def test_there_are_no_other_routes(tmp_path: Path) -> None:
         for method in context.methods or ()
         if method != "HEAD"
     }
-    assert ENDPOINTS | {("GET", "/openapi.json")} == found
+    page = {("GET", path) for path in ("/openapi.json", "/docs", "/docs/page.js", "/docs/page.css")}
+    assert ENDPOINTS | page == found
 
 
 def test_one_log_line_a_request(server: Running) -> None:
