@@ -274,6 +274,21 @@ def test_a_sink_that_hangs_does_not_keep_the_process(gate: Gate) -> None:
     assert 2 == log._buffer.counts.dropped[STOPPED]
 
 
+def test_what_came_while_it_wrote_is_written_at_the_end(gate: Gate) -> None:
+    """Told to stop in the middle of a file, it goes once more through the room."""
+    log = PredictionLog(PredictionLogRules(1.0, flush_s=0.01), gate)
+    log.start()
+    log._buffer.add(entry())
+    assert gate.reached.wait(WAIT_S)
+    log._buffer.add(entry())
+    stopper = threading.Thread(target=log.stop, args=(WAIT_S,))
+    stopper.start()
+    until(lambda: log._buffer.is_stopping)
+    gate.opened.set()
+    stopper.join(WAIT_S)
+    assert 2 == log._buffer.counts.written
+
+
 def test_what_failed_is_tried_again_under_the_same_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a write that went through although it failed is not there twice."""
     monkeypatch.setattr(log_module, "WAITS_S", (0.0, 0.0))
