@@ -122,20 +122,22 @@ class Workers:
     def _worker(self) -> Iterator[ChildProcess]:
         """A free worker, ready; one that fails over the job is closed, and starts anew for the next."""
         child = self._free.get()
-        patience = threading.Timer(PATIENCE_S, self._stand_in_for, [child])
-        patience.daemon = True
+        done = threading.Event()
         try:
-            if self._is_closed:
-                raise WorkerDiedError("the run is being stopped")
+            self._expect_open()
             self._greet(child.hello())
-            patience.start()
+            self._expect_open()  # `kill` may have come just before there was a process to be killed
+            threading.Thread(target=self._be_patient, args=(child, done), daemon=True).start()
             yield child
         except SilentChildError as exc:
             child.close()
             raise WorkerDiedError(str(exc)) from exc
         finally:
-            patience.cancel()
-            self._return(child)
+            self._return(child, done)
+
+    def _expect_open(self) -> None:
+        if self._is_closed:
+            raise WorkerDiedError("the run is being stopped")
 
     def _greet(self, hello: Mapping[str, Any]) -> None:
         if "absent" in hello:
@@ -146,18 +148,24 @@ class Workers:
             if tell is not None:
                 tell(outputs.message(hello["unfiltered"]))
 
-    def _stand_in_for(self, child: ChildProcess) -> None:
-        with self._lock:
-            if self._is_closed or len(self._late) == self.count:
-                return
-            self._late.append(child)
-            other = ChildProcess(MODULE)
-            self._all.append(other)
-        self._free.put(other)
+    def _be_patient(self, child: ChildProcess, done: threading.Event) -> None:
+        """Have another worker take the place of a late one, as soon as there may be one more."""
+        while not done.wait(PATIENCE_S):
+            with self._lock:
+                if done.is_set() or self._is_closed:
+                    return
+                if len(self._late) == self.count:
+                    continue
+                self._late.append(child)
+                other = ChildProcess(MODULE)
+                self._all.append(other)
+            self._free.put(other)
+            return
 
-    def _return(self, child: ChildProcess) -> None:
+    def _return(self, child: ChildProcess, done: threading.Event) -> None:
         """Put a worker back, unless another has taken its place."""
         with self._lock:
+            done.set()
             if is_late := child in self._late:
                 self._late.remove(child)
                 self._all.remove(child)

@@ -27,17 +27,17 @@ GUARD_S = 120.0
 
 
 class Watcher:
-    """Progress that stops the workers when all the sound rows are there, or when nothing comes any more."""
+    """Progress that stops the workers when only hanging bundles are left, or when nothing comes any more."""
 
-    def __init__(self, crew: Workers, sound: int) -> None:
-        self.crew, self.left, self.events = crew, sound, list[tuple[str, object]]()
+    def __init__(self, crew: Workers, others: int) -> None:
+        self.crew, self.left, self.events = crew, others, list[tuple[str, object]]()
         self.guard = threading.Timer(GUARD_S, crew.kill)
         self.guard.start()
 
     def event(self, name: str, **fields: object) -> None:
         """Count, and stop."""
         self.events.append((name, fields.get("model_id")))
-        self.left -= name == "version.written"
+        self.left -= name in {"version.written", "row.quarantined"}
         if not self.left:
             self.guard.cancel()
             self.crew.kill()
@@ -74,7 +74,7 @@ def test_as_many_hanging_bundles_as_workers_hold_up_nobody(crew: Workers, tmp_pa
     sound = [f"d-sound-{number:02}" for number in range(12)]
     for number, name in enumerate(sound):
         house.add(name, 1, b"sound" + bytes([number]))
-    watcher = Watcher(crew, len(sound))
+    watcher = Watcher(crew, len(sound) + 4)
     sides = replace(house.sides, publisher=Publisher(house.store, crew, CODE), workers=4, interrupt=crew.kill)
 
     result = run_sync(sides, Scope(), watcher)
