@@ -25,7 +25,7 @@ from tests.server.running import JSON, run, serving
 HEAVY = {"torch", "econml", "sklearn", "scipy", "pandas", "mlflow", "joblib", "onnx"}
 AWS = {"boto3", "botocore"}
 LATE = {"cryptography", "jwt", "pyarrow"}
-"""Loaded where they are configured, or by the first request that needs them. (OpenTelemetry's API is FastAPI's own.)"""
+"""Loaded where they are configured, or by the first request that needs them."""
 WEB = {"fastapi", "uvicorn"}
 NEVER_NAMED = {"pickle", "joblib", "torch", "mlflow", "dill", "cloudpickle", "marshal", "shelve", "importlib"}
 
