@@ -5,7 +5,7 @@
 Starts `python -m server` over two versions of a model, asks it all kinds of things at once (one record,
 several, intervals, wrong requests, `/health`, `/models`), and lets the index name the other version again and
 again. Each second it notes resident memory, file descriptors and threads. After a warm-up of a quarter of the
-time, memory may not rise faster than the given MiB a minute, descriptors and threads may not rise at all, and
+time, memory may not rise faster than the given MiB a minute, descriptors and threads may not pile up, and
 every answer must be what its request calls for. Prints one JSON object; exit code 1 if something grew or went
 wrong.
 """
@@ -35,6 +35,8 @@ from tests.server.reloading import MODEL, serve_current, witnessed
 from tests.server.running import JSON, Running, serving
 
 WARM_UP = 0.25
+MOST_GROWN = 2
+"""Descriptors or threads: a connection and a load come and go; a leak comes with each reload."""
 ODD_REQUESTS = (
     ("POST", f"/predict/{MODEL}", b"{", 400),
     ("POST", f"/predict/{MODEL}", b'{"no_such_feature": 1}', 422),
@@ -153,7 +155,8 @@ def main() -> int:
         found = soak(Path(folder), minutes=arguments.minutes, reloads=arguments.reloads)
     sys.stdout.write(json.dumps(found, indent=2) + "\n")
     rises = found["resident_mib_a_minute"] >= arguments.most_slope
-    return int(rises or bool(found["wrong"]) or found["descriptors_grew"] != 0 or found["threads_grew"] != 0)
+    piles_up = max(found["descriptors_grew"], found["threads_grew"]) > MOST_GROWN
+    return int(rises or piles_up or bool(found["wrong"]))
 
 
 if __name__ == "__main__":
