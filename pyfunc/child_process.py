@@ -69,15 +69,15 @@ class ChildProcess:
             start_new_session=self._own_group,
         )
 
-    def hello(self, timeout_s: float = START_S) -> dict[str, Any]:
-        """What the child said when it was ready; starts it if need be.
+    def hello(self, timeout_s: float | None = None) -> dict[str, Any]:
+        """What the child said when it was ready, by default within `START_S`; starts it if need be.
 
         Raises:
             SilentChildError: it said nothing.
         """
         self.start()
         if not self._hello:
-            self._hello = self._reply(timeout_s)
+            self._hello = self._reply(START_S if timeout_s is None else timeout_s)
         return self._hello
 
     @property

@@ -235,6 +235,7 @@ def test_keys_change_without_a_restart(mirror: MirrorFolder, tmp_path: Path) -> 
         assert let_in(new[0])
 
 
+@pytest.mark.slow
 def test_keys_from_secrets_manager(mirror: MirrorFolder, tmp_path: Path) -> None:
     """Read at the start and again; an outage keeps what is known."""
     old, new = make_key("old1"), make_key("new1")

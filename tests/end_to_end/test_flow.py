@@ -69,6 +69,7 @@ def test_mlflow_and_rest_give_the_same_numbers(embedded: Deployment, tmp_path: P
             assert mlflow_answer["uncertainty"].tolist() == rest["uncertainty"]
 
 
+@pytest.mark.slow
 def test_names_of_treatment_and_outcome_reach_the_answer(tmp_path: Path) -> None:
     """A row's names label the effects, and another name makes another version."""
     deployment = Deployment(tmp_path / "home")
@@ -131,6 +132,7 @@ def test_a_planted_reduce_in_a_real_bundle_is_quarantined(tmp_path: Path) -> Non
     assert marker.exists()
 
 
+@pytest.mark.slow
 def test_the_same_flow_over_dynamodb_and_s3(aws_endpoint: AwsEndpoint, tmp_path: Path) -> None:
     """Against two unrelated stand-ins: register, sync twice, serve; the second sync writes nothing."""
     deployment = Deployment.on_aws(tmp_path / "home", aws_endpoint)

@@ -74,6 +74,7 @@ def paste(printed: list[str]) -> tuple[int, dict[str, Any]]:
         return answer.status, json.loads(answer.read())
 
 
+@pytest.mark.slow
 def test_a_registered_model_is_not_trained_again(environ: dict[str, str], tmp_path: Path) -> None:
     """With a row in the registry it syncs and serves; the printed request answers; SIGTERM ends it well."""
     register(environ)

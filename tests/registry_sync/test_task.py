@@ -368,7 +368,7 @@ def test_77_for_a_role_without_rights(tmp_path: Path) -> None:
         ([], {"TAUSERVE_SYNC_DEADLINE_S": "soon"}, ["TAUSERVE_SYNC_DEADLINE_S", "'soon'", "604800"]),
         ([], {"EXECUTION_MODE": "lambda"}, ["EXECUTION_MODE", "'lambda'", "step-functions"]),
         (["--colour"], {}, ["--colour", "--help"]),
-        (["diff"], {}, ["diff", "register"]),
+        (["compare"], {}, ["compare", "register"]),
         (["--allow-withdraw", "-1"], {}, ["--allow-withdraw", "from 0 up"]),
         (["register"], {}, ["BUNDLE", "--model-id"]),
         (["register", "none.pkl", "--model-id", "m"], {}, ["none.pkl", "no such file"]),

@@ -16,6 +16,8 @@ from tests.mirrors import Artifact, MirrorFolder, flip_bit
 from tests.server.reloading import FAST, MODEL, RECORDS, answering, rows_of, until, witnessed
 from tests.server.running import Running, run, serving
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Bucket:
@@ -80,7 +82,7 @@ def health(server: Running) -> str:
     return str(reply.json()["status"])
 
 
-@pytest.mark.parametrize("mode", [RESET, pytest.param(SILENT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("mode", [RESET, SILENT])
 def test_nothing_that_is_loaded_needs_s3(
     bucket: Bucket, versions: dict[str, Artifact], tmp_path: Path, mode: str
 ) -> None:
