@@ -9,7 +9,7 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 
 from registry_sync.errors import ConfigurationError, DeadlineError, RetryBudgetError
 from registry_sync.limits import Deadline, RetryBudget
@@ -44,6 +44,8 @@ def test_a_deadline_keeps_its_last_part() -> None:
         short.check()
 
 
+@example([False] * 60)
+@example([True, False, False, False] * 40)
 @given(st.lists(st.booleans(), max_size=200))
 def test_a_run_makes_at_most_three_times_its_calls(answered: list[bool]) -> None:
     """However failures and answers follow each other, from the fourth call on."""
