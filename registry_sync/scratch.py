@@ -48,13 +48,19 @@ def remove_abandoned(root: Path) -> None:
         except OSError:  # another user's, or just removed
             continue
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # its run goes on
-            pass
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
+            if _is_taken(lock):
+                shutil.rmtree(folder, ignore_errors=True)
         finally:
             os.close(lock)
+
+
+def _is_taken(lock: int) -> bool:
+    """Take the lock if nobody holds it; whose run goes on holds its own."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _locked_folder(root: Path) -> tuple[Path, int]:

@@ -17,6 +17,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -125,9 +126,8 @@ def _store(report: Document, environ: Mapping[str, str], progress: Progress) -> 
     key = f"{REPORTS}{written_at}-{hashlib.sha256(data).hexdigest()[:12]}.json"
     try:
         store = open_store(Places.from_environ(environ).artifacts, Limits(Deadline(STORE_S)))
-        store.create(key, data)
-    except ConflictError:  # the same report, in the same second
-        pass
+        with suppress(ConflictError):  # the same report, in the same second
+            store.create(key, data)
     except (SyncError, OSError) as exc:
         progress.warning("report.not_stored", reason=str(exc))
         return None
