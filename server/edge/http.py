@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -30,12 +30,29 @@ from server.errors import (
 )
 
 
+class Place(Protocol):
+    """Is counted until the connection is."""
+
+    def give_place(self) -> None:
+        """Be counted no more."""
+
+
 class HttpConnection(RequestReader):
     """One connection, from its first byte to its end."""
 
-    def __init__(self, edge: Edge, app: ASGIApp, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, edge: Edge, app: ASGIApp, loop: asyncio.AbstractEventLoop, *, before: Place | None = None
+    ) -> None:
+        """Wait for a transport.
+
+        Args:
+            edge: what all connections share.
+            app: who answers.
+            loop: the running one.
+            before: what counted as a connection until now.
+        """
         super().__init__(edge)
-        self._app, self._loop = app, loop
+        self._app, self._loop, self._before = app, loop, before
         self._transport: GatheringTransport
         self._flow: FlowControl
         self._client: tuple[str, int] | None = None
@@ -62,6 +79,9 @@ class HttpConnection(RequestReader):
             "scheme": "https" if is_ssl(transport) else "http",
             "root_path": "",
         }
+        if self._before is not None:
+            self._before.give_place()
+            self._before = None
         self._edge.state.connections.add(self)  # type: ignore[arg-type]  # uvicorn's server calls `shutdown`
         if not self._edge.connections.add(self, address_key(self._client[0]) if self._client else ""):
             self._edge.count_closed("full")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Any
+from typing import cast
 
 import uvicorn
 
 from server.edge.edge import Edge
+from server.edge.handshakes import TlsListener
 from server.edge.http import HttpConnection
 from server.edge.limits import Limits
 from server.metrics import Metrics
@@ -24,6 +25,7 @@ class EdgeServer(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, limits: Limits, metrics: Metrics) -> None:
         super().__init__(config)
+        self.servers = []
         self._limits, self._metrics = limits, metrics
         self._edge: Edge
 
@@ -31,17 +33,15 @@ class EdgeServer(uvicorn.Server):
         """Listen."""
         loop, app, config = asyncio.get_running_loop(), self.config.loaded_app, self.config
         edge = self._edge = Edge(self._limits, self._metrics, self.server_state)
-        # A caller who does not finish its handshake is nobody's connection yet: only this ends it.
-        tls: dict[str, Any] = {"ssl": config.ssl, "ssl_handshake_timeout": self._limits.handshake_s}
-        self.servers = [
-            await loop.create_server(
-                lambda: HttpConnection(edge, app, loop),
-                sock=listener,
-                backlog=config.backlog,
-                **(tls if config.ssl else {}),
-            )
-            for listener in sockets or ()
-        ]
+        for listener in sockets or ():
+            if config.ssl:
+                tls = TlsListener(listener, config.ssl, edge, app, backlog=config.backlog)
+                self.servers.append(cast("asyncio.Server", tls))  # has what uvicorn asks of one
+            else:
+                plain = await loop.create_server(
+                    lambda: HttpConnection(edge, app, loop), sock=listener, backlog=config.backlog
+                )
+                self.servers.append(plain)
         self.started = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
