@@ -18,8 +18,9 @@ import torch
 from benchmarks.model import N_REGIMES, hybrid, record, rows, train
 from benchmarks.peers import handwritten
 from pyfunc.answer import FloatArray
-from pyfunc.contract import INDEX_KEY, Index
+from pyfunc.contract import INDEX_KEY
 from pyfunc.flavor import LiveModel
+from pyfunc.index import Index
 
 ROOT = Path(__file__).parents[1]
 MODEL_IDS = tuple(f"model-{i}" for i in range(10))

@@ -9,15 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pyfunc.contract import (
-    CODE_FILE,
-    MANIFEST,
-    MLFLOW_FILES,
-    SERVED_FILES,
-    Index,
-    PublishedVersion,
-    version_prefix,
-)
+from pyfunc.contract import CODE_FILE, MANIFEST, MLFLOW_FILES, SERVED_FILES, version_prefix
+from pyfunc.index import Index, PublishedVersion
 from registry_sync.store import ObjectStat
 
 MOST_VERSIONS = 1000

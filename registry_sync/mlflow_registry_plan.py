@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pyfunc.contract import Index, PublishedModel, PublishedVersion, RowState, version_prefix
+from pyfunc.contract import version_prefix
+from pyfunc.index import Index, PublishedModel, PublishedVersion, RowState
 from registry_sync.errors import ForeignModelError
 from registry_sync.mlflow_registry import (
     CURRENT,

@@ -14,8 +14,9 @@ from contextlib import closing
 from typing import Any
 
 from pyfunc.child_process import ChildProcess, SilentChildError
-from pyfunc.contract import INDEX_KEY, MAX_INDEX_BYTES, Index
+from pyfunc.contract import INDEX_KEY, MAX_INDEX_BYTES
 from pyfunc.errors import ArtifactError
+from pyfunc.index import Index
 from registry_sync.errors import ForeignModelError, RegistrationRefusedError, SyncError
 from registry_sync.progress import Progress
 from registry_sync.settings import MLFLOW_DEADLINE, MlflowSettings

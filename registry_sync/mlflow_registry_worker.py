@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pyfunc.child_process import replies
-from pyfunc.contract import Index
+from pyfunc.index import Index
 from registry_sync.errors import SyncError, UnavailableError
 from registry_sync.mlflow_registry import (
     CreateModel,

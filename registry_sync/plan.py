@@ -24,16 +24,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from pyfunc.contract import (
-    VERIFIED,
-    BundleStamp,
-    Index,
-    PublishedVersion,
-    Reason,
-    RowState,
-    sha256,
-    version_name,
-)
+from pyfunc.contract import VERIFIED, sha256, version_name
+from pyfunc.index import BundleStamp, Index, PublishedVersion, Reason, RowState
 from registry_sync.audit import VersionKey
 from registry_sync.rows import READY, RETIRED, RegistryRow, RowFault, RowKey, state_key
 from registry_sync.store import ObjectStat

@@ -13,16 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pyfunc.certificate.verdict import Status
-from pyfunc.contract import (
-    BundleStamp,
-    Manifest,
-    PublishedVersion,
-    Reason,
-    certificate_key,
-    sha256,
-    version_prefix,
-)
+from pyfunc.contract import Manifest, certificate_key, sha256, version_prefix
 from pyfunc.errors import ArtifactError, IntegrityError, ModelError
+from pyfunc.index import BundleStamp, PublishedVersion, Reason
 from registry_sync.certify import Certifier
 from registry_sync.convert import Converter
 from registry_sync.disk import os_errors

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pyfunc.contract import RowState
+from pyfunc.index import RowState
 from registry_sync.plan import Kind, SyncPlan
 from registry_sync.rows import RowKey, state_key
 from registry_sync.settings import Execution

@@ -13,8 +13,9 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TypedDict
 
-from pyfunc.contract import MODEL_ID, Reason, RowState
+from pyfunc.contract import MODEL_ID
 from pyfunc.documents import SHA256
+from pyfunc.index import Reason, RowState
 
 READY = "ready"
 RETIRED = "retired"

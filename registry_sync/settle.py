@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from pyfunc.contract import BundleStamp, Index, PublishedModel, PublishedVersion, Reason, RowState
+from pyfunc.index import BundleStamp, Index, PublishedModel, PublishedVersion, Reason, RowState
 from registry_sync.plan import SyncPlan
 from registry_sync.rows import READY, RowKey, parse_instant, state_key
 

@@ -15,8 +15,9 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from pyfunc.contract import INDEX_KEY, MAX_INDEX_BYTES, Index
+from pyfunc.contract import INDEX_KEY, MAX_INDEX_BYTES
 from pyfunc.errors import MalformedArtifactError
+from pyfunc.index import Index
 from registry_sync.audit import MOST_VERSIONS, VersionKey, damaged_versions
 from registry_sync.conversions import Memory, carry_out
 from registry_sync.errors import (

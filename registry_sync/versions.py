@@ -16,11 +16,11 @@ from pyfunc.contract import (
     SERVED_FILES,
     FileEntry,
     Manifest,
-    PublishedVersion,
     check_bytes,
     sha256,
 )
 from pyfunc.errors import ArtifactError, IntegrityError
+from pyfunc.index import PublishedVersion
 from registry_sync.disk import os_errors
 from registry_sync.errors import (
     ConflictError,

@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from pyfunc.contract import Index, PublishedVersion, RowState
 from pyfunc.errors import ModelError
+from pyfunc.index import Index, PublishedVersion, RowState
 from pyfunc.model import HybridCausalModel
 from server.errors import (
     MirrorDeniedError,

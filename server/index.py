@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 import structlog
 
-from pyfunc.contract import INDEX_KEY, MAX_INDEX_BYTES, Index
+from pyfunc.contract import INDEX_KEY, MAX_INDEX_BYTES
 from pyfunc.errors import ArtifactError, ModelError
+from pyfunc.index import Index
 from server.cache import DiskCache
 from server.catalog import Refusal, without_trace
 from server.errors import NoMirrorError, ObjectMissingError, ServerError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pyfunc.contract import Reason, RowState
+from pyfunc.index import Reason, RowState
 from server.catalog import Catalog, Ref
 
 READY = "ready"

@@ -13,8 +13,8 @@ from queue import Empty, SimpleQueue
 
 import structlog
 
-from pyfunc.contract import PublishedVersion
 from pyfunc.errors import ModelError
+from pyfunc.index import PublishedVersion
 from server.cache import DiskCache
 from server.catalog import PASSING, Catalog, Ref, Refusal, Served, refusal_of, without_trace
 from server.errors import (

@@ -8,8 +8,8 @@ import weakref
 
 import structlog
 
-from pyfunc.contract import Index, PublishedVersion
 from pyfunc.engine import Engine
+from pyfunc.index import Index, PublishedVersion
 from server.catalog import Catalog, Ref, Refusal, Served
 from server.memory import give_back
 from server.residency import Residency

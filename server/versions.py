@@ -18,10 +18,10 @@ from pyfunc.contract import (
     SERVED_FILES,
     FileEntry,
     Manifest,
-    PublishedVersion,
     check_bytes,
     version_prefix,
 )
+from pyfunc.index import PublishedVersion
 from pyfunc.model import open_model
 from server.cache import DiskCache
 from server.catalog import Ref, Served

@@ -10,20 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pyfunc.artifact import write_artifact
-from pyfunc.contract import (
-    INDEX_KEY,
-    MANIFEST,
-    FileEntry,
-    Index,
-    Manifest,
-    PublishedModel,
-    PublishedVersion,
-    Reason,
-    RowState,
-    sha256,
-    version_name,
-    version_prefix,
-)
+from pyfunc.contract import INDEX_KEY, MANIFEST, FileEntry, Manifest, sha256, version_name, version_prefix
+from pyfunc.index import Index, PublishedModel, PublishedVersion, Reason, RowState
 from pyfunc.runtime import code_sha256
 from tests.bundles import bundle_bytes
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby, islice
 
-from pyfunc.contract import INDEX_KEY, MANIFEST, Index, PublishedModel, certificate_key, version_prefix
+from pyfunc.contract import INDEX_KEY, MANIFEST, certificate_key, version_prefix
 from pyfunc.errors import ArtifactError, UnknownFormatError
+from pyfunc.index import Index, PublishedModel
 from registry_sync.diff.answers import NothingThereError, Server
 from registry_sync.diff.findings import Difference, Finding, Side, in_order
 from registry_sync.diff.mirror import (

@@ -16,13 +16,12 @@ from pyfunc.contract import (
     MAX_MANIFEST_BYTES,
     MLFLOW_FILES,
     SERVED_FILES,
-    Index,
     Manifest,
-    PublishedVersion,
     certificate_key,
     check_bytes,
     version_prefix,
 )
+from pyfunc.index import Index, PublishedVersion
 from registry_sync.diff.findings import Difference, Finding, Side
 from registry_sync.store import Fingerprint, ObjectStat
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from pyfunc.contract import MODEL_ID, VERIFIED, Index, PublishedModel, PublishedVersion, RowState
+from pyfunc.contract import MODEL_ID, VERIFIED
+from pyfunc.index import Index, PublishedModel, PublishedVersion, RowState
 from registry_sync.diff.findings import Difference, Finding, Side
 from registry_sync.plan import Action, Code, Kind, plan_sync
 from registry_sync.rows import RegistryRow, RowFault, parse_instant, state_key

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pyfunc.contract import MODEL_ID, Index
+from pyfunc.contract import MODEL_ID
 from pyfunc.documents import text_field
+from pyfunc.index import Index
 from registry_sync.diff.findings import Difference, Finding, Side
 from registry_sync.errors import ConfigurationError
 from registry_sync.rows import RowKey, state_key

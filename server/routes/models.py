@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request, Response
 
-from pyfunc.contract import MODEL_TYPE, PublishedVersion, RowState
+from pyfunc.contract import MODEL_TYPE
 from pyfunc.features import FeatureSchema
+from pyfunc.index import PublishedVersion, RowState
 from pyfunc.model import HybridCausalModel
 from server.catalog import Catalog, Served
 from server.index import IndexState

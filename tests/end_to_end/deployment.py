@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyfunc.contract import INDEX_KEY, Index
+from pyfunc.contract import INDEX_KEY
+from pyfunc.index import Index
 from tests.aws import ROOT, AwsEndpoint
 from tests.bundles import bundle_path, expected
 from tests.server.running import Running

@@ -14,15 +14,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from pyfunc.certificate.verdict import Certificate, Status
-from pyfunc.contract import (
-    MANIFEST,
-    MLFLOW_FILES,
-    SERVED_FILES,
-    FileEntry,
-    Manifest,
-    canonical_json,
-    sha256,
-)
+from pyfunc.contract import MANIFEST, MLFLOW_FILES, SERVED_FILES, FileEntry, Manifest, canonical_json, sha256
 from pyfunc.errors import MalformedBundleError
 from registry_sync.certify import LibraryCertifier
 from registry_sync.task import main

@@ -9,7 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pyfunc.contract import INDEX_KEY, Index, Manifest, sha256
+from pyfunc.contract import INDEX_KEY, Manifest, sha256
+from pyfunc.index import Index
 from registry_sync.folder import FolderStore
 from registry_sync.plan import Code
 from registry_sync.progress import JsonLines

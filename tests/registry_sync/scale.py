@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
-from pyfunc.contract import VERIFIED, BundleStamp, Index, PublishedVersion, sha256
+from pyfunc.contract import VERIFIED, sha256
+from pyfunc.index import BundleStamp, Index, PublishedVersion
 from registry_sync.plan import Code, plan_sync
 from registry_sync.rows import RegistryRow, parse_row
 from registry_sync.settle import Converted, settle

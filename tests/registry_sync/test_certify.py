@@ -8,16 +8,9 @@ from pathlib import Path
 import pytest
 
 from pyfunc.certificate.verdict import Certificate, Status
-from pyfunc.contract import (
-    INDEX_KEY,
-    ONNX_FILE,
-    SERVED_FILES,
-    PublishedVersion,
-    certificate_key,
-    sha256,
-    version_prefix,
-)
+from pyfunc.contract import INDEX_KEY, ONNX_FILE, SERVED_FILES, certificate_key, sha256, version_prefix
 from pyfunc.errors import GoldenMismatchError
+from pyfunc.index import PublishedVersion
 from registry_sync.publish import Publisher
 from registry_sync.sync import Sides
 from tests.registry_sync.house import CODE, House

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pyfunc.contract import INDEX_KEY, Index, RowState
+from pyfunc.contract import INDEX_KEY
+from pyfunc.index import Index, RowState
 from registry_sync import sync as module
 from registry_sync.errors import IndexContendedError
 from registry_sync.publish import Publisher

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pyfunc.contract import Index, sha256
+from pyfunc.contract import sha256
+from pyfunc.index import Index
 from registry_sync import s3 as module
 from registry_sync.aws import s3_client
 from registry_sync.conversions import Memory, carry_out

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from pyfunc.contract import INDEX_KEY, Index, version_prefix
+from pyfunc.contract import INDEX_KEY, version_prefix
+from pyfunc.index import Index
 from registry_sync.progress import JsonLines
 from registry_sync.publish import Publisher
 from registry_sync.sync import Scope, Sides, SyncResult, run_sync

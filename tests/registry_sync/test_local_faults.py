@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pyfunc.contract import Index
+from pyfunc.index import Index
 from registry_sync import exits
 from registry_sync.scratch import PREFIX, remove_abandoned, scratch
 from tests.registry_sync.cheap import SLOW

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pyfunc.contract import Index
+from pyfunc.index import Index
 from registry_sync.mlflow_registry import CURRENT, ModelRegistry
 from registry_sync.mlflow_registry_worker import Registrar
 from tests.mlflow_server import MlflowServer, Proxy, proxy_to, running_mlflow

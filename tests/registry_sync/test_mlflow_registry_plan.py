@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyfunc.contract import BundleStamp, Index, PublishedModel, PublishedVersion, Reason, RowState, sha256
+from pyfunc.contract import sha256
+from pyfunc.index import BundleStamp, Index, PublishedModel, PublishedVersion, Reason, RowState
 from registry_sync.errors import ForeignModelError, UnavailableError
 from registry_sync.mlflow_registry import (
     CURRENT,

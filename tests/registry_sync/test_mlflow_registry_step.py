@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from pyfunc.contract import INDEX_KEY, Index
+from pyfunc.contract import INDEX_KEY
+from pyfunc.index import Index
 from pyfunc.places import Bucket
 from registry_sync.connect import open_store
 from registry_sync.mlflow_registry_step import MlflowStep, redacted, shown_uri

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pyfunc.contract import BundleStamp, Index, PublishedVersion, Reason, RowState, sha256
+from pyfunc.contract import sha256
+from pyfunc.index import BundleStamp, Index, PublishedVersion, Reason, RowState
 from registry_sync.plan import Code, Kind, SyncPlan, plan_sync
 from registry_sync.rows import RegistryRow, RowFault, RowKey, parse_row
 from registry_sync.settle import Converted, Outcome, Refused, settle

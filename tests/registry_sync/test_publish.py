@@ -12,7 +12,8 @@ from typing import Any, BinaryIO
 import pytest
 
 from pyfunc.bundle import container
-from pyfunc.contract import MANIFEST, Manifest, PublishedVersion, check_bytes, sha256, version_prefix
+from pyfunc.contract import MANIFEST, Manifest, check_bytes, sha256, version_prefix
+from pyfunc.index import PublishedVersion
 from registry_sync import publish
 from registry_sync.errors import ObjectDeniedError, UnavailableError
 from registry_sync.folder import FolderStore

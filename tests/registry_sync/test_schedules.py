@@ -14,7 +14,8 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from pyfunc.contract import INDEX_KEY, MANIFEST, Index, Manifest, check_bytes, sha256, version_prefix
+from pyfunc.contract import INDEX_KEY, MANIFEST, Manifest, check_bytes, sha256, version_prefix
+from pyfunc.index import Index
 from registry_sync.errors import DamagedIndexError, ObjectMissingError
 from registry_sync.folder import FolderStore
 from registry_sync.plan import Code

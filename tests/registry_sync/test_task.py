@@ -21,7 +21,8 @@ from typing import Any
 
 import pytest
 
-from pyfunc.contract import INDEX_KEY, Index
+from pyfunc.contract import INDEX_KEY
+from pyfunc.index import Index
 from tests.aws import ROOT, AwsEndpoint, free_port
 from tests.registry_sync.cheap import BIG, BROKEN, BUGGY, SLOW
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.types import TypeSerializer
 
-from pyfunc.contract import INDEX_KEY, MANIFEST, Index, Manifest, check_bytes, sha256, version_prefix
+from pyfunc.contract import INDEX_KEY, MANIFEST, Manifest, check_bytes, sha256, version_prefix
+from pyfunc.index import Index
 from registry_sync import exits
 from registry_sync.aws import dynamodb_client, s3_client
 from registry_sync.dynamodb import DynamoDBSource

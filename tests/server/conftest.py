@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pyfunc.contract import Reason
+from pyfunc.index import Reason
 from tests.bundles import FOREST, LINEAR
 from tests.mirrors import Artifact, MirrorFolder, convert
 from tests.server.running import Running, serving

@@ -12,17 +12,8 @@ import httpx
 import orjson
 import pytest
 
-from pyfunc.contract import (
-    GOLDEN_FILE,
-    INDEX_KEY,
-    MANIFEST,
-    MODEL_FILE,
-    ONNX_FILE,
-    SERVED_FILES,
-    Index,
-    PublishedModel,
-    PublishedVersion,
-)
+from pyfunc.contract import GOLDEN_FILE, INDEX_KEY, MANIFEST, MODEL_FILE, ONNX_FILE, SERVED_FILES
+from pyfunc.index import Index, PublishedModel, PublishedVersion
 from server.catalog import Ref
 from server.errors import MirrorConfigurationError, NoMirrorError
 from server.mirror import FolderMirror

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pyfunc.contract import GOLDEN_FILE, INDEX_KEY, MODEL_FILE, ONNX_FILE, PublishedModel
+from pyfunc.contract import GOLDEN_FILE, INDEX_KEY, MODEL_FILE, ONNX_FILE
+from pyfunc.index import PublishedModel
 from tests.bundles import FOREST, LINEAR
 from tests.mirrors import Artifact, MirrorFolder, flip_bit
 from tests.server.reloading import (
