@@ -9,7 +9,8 @@ from typing import Any
 from server.stages import Lap
 
 PROBES = frozenset({"/health", "/live", "/ready", "/metrics"})
-"""Routes of those who watch the process: neither traced, nor counted with the callers."""
+"""Routes of those who watch the process, and must see how it is: never refused for the sake of others,
+neither traced nor counted with the callers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,6 @@ from server.edge.limits import Limits
 from server.edge.refusals import Refusals
 from server.metrics import Metrics
 
-ALWAYS = frozenset({"/health", "/live", "/ready", "/metrics"})
-"""Never refused for the sake of others: whoever watches the process must see how it is."""
-
 UPLOADS_OF_DRAIN = 0.8
 """Part of the time for stopping after which requests still being sent are refused, so that they hear it."""
 

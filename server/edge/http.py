@@ -16,7 +16,7 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
 from server.edge.connections import address_key
 from server.edge.cycle import Cycle
-from server.edge.edge import ALWAYS, Edge
+from server.edge.edge import Edge
 from server.edge.limits import LINGER_BYTES, LINGER_S, MAX_PIPELINED, SMALL_REST_BYTES
 from server.edge.progress import Progress
 from server.edge.reader import BODY, DEAF, HEAD, IDLE, LINGER, RequestReader
@@ -28,6 +28,7 @@ from server.errors import (
     ShuttingDownError,
     TooManyConnectionsError,
 )
+from server.finished import PROBES
 
 
 class Place(Protocol):
@@ -148,7 +149,7 @@ class HttpConnection(RequestReader):
         if self._answering is not None:
             self._flow.pause_reading()
             self._waiting.append(cycle)
-        elif self._edge.is_full and scope["path"] not in ALWAYS:
+        elif self._edge.is_full and scope["path"] not in PROBES:
             cycle.response_started = cycle.response_complete = True
             self.write(self._edge.refusals.shed(scope["method"], is_last=not cycle.keep_alive))
             if not cycle.keep_alive:
