@@ -17,7 +17,7 @@ def open_store(place: Bucket | Folder, limits: Limits | None = None) -> Artifact
     from registry_sync.aws import s3_client  # noqa: PLC0415 - boto3 is slow to import
     from registry_sync.s3 import S3Store  # noqa: PLC0415
 
-    return S3Store(s3_client(limits), place.name)
+    return S3Store(s3_client(limits), place.name, None if limits is None else limits.retries)
 
 
 def open_source(place: Table | SqliteFile, limits: Limits | None = None) -> RegistrySource:

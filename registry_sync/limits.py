@@ -69,6 +69,12 @@ class RetryBudget:
         with self._lock:
             self._why = why
 
+    def broke_off(self, why: str) -> None:
+        """What counted as answered had no end: it was no answer."""
+        with self._lock:
+            self._answers -= 1
+            self._why = why
+
     def spend(self) -> None:
         """Take one retry.
 

@@ -27,6 +27,7 @@ from registry_sync.errors import (
     ObjectTooLargeError,
     UnavailableError,
 )
+from registry_sync.limits import RetryBudget
 from registry_sync.store import Fingerprint, ObjectStat, StoredObject, fingerprint
 
 if TYPE_CHECKING:
@@ -49,8 +50,16 @@ _PAUSE_S = 0.1
 class S3Store:
     """An `ArtifactStore` over one bucket."""
 
-    def __init__(self, client: S3Client, bucket: str) -> None:
+    def __init__(self, client: S3Client, bucket: str, retries: RetryBudget | None = None) -> None:
+        """Ask nobody yet.
+
+        Args:
+            client: within the run's limits, if it has any.
+            bucket: its name.
+            retries: of the run; a call that is repeated because its body broke off takes one, too.
+        """
         self._client, self._bucket = client, bucket
+        self._retries = retries
 
     @property
     def name(self) -> str:
@@ -89,6 +98,8 @@ class S3Store:
         condition = {} if etag is None else {"IfMatch": etag}
         with aws_errors(f"{self.name}/{key}"), _conditions(key):
             for attempt in range(1, _BODY_ATTEMPTS + 1):
+                if attempt > 1 and self._retries is not None:
+                    self._retries.spend()
                 reply = self._client.get_object(Bucket=self._bucket, Key=key, **condition)  # type: ignore[arg-type]
                 # Not `with reply["Body"]`, which would give the raw stream, whose length nobody checks.
                 with closing(reply["Body"]) as body:
@@ -102,6 +113,8 @@ class S3Store:
                     except _CUT as exc:
                         broken = UnavailableError(f"{self.name}/{key}: its body broke off: {exc}")
                         broken.__cause__ = exc
+                        if self._retries is not None:
+                            self._retries.broke_off(type(exc).__name__)
                 time.sleep(_PAUSE_S * attempt * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, no secret
         raise broken
 

@@ -16,7 +16,13 @@ from pyfunc.index import Index
 from registry_sync import s3 as module
 from registry_sync.aws import s3_client
 from registry_sync.conversions import Memory, carry_out
-from registry_sync.errors import ObjectDeniedError, PermissionDeniedError, UnavailableError
+from registry_sync.errors import (
+    ObjectDeniedError,
+    PermissionDeniedError,
+    RetryBudgetError,
+    UnavailableError,
+)
+from registry_sync.limits import FREE_RETRIES, Limits
 from registry_sync.plan import plan_sync
 from registry_sync.progress import JsonLines
 from registry_sync.publish import Publisher
@@ -123,6 +129,19 @@ def test_a_body_that_is_always_cut_is_transient_and_no_file(
         store.read("bundle", max_bytes=100)
     assert 6 == cutter.requests
     assert not (tmp_path / "bundle").exists()
+
+
+def test_bodies_that_are_always_cut_use_up_the_runs_retries(cutter: Cutter) -> None:
+    """A call made again counts as it would if no byte had come; a reply that was cut allows for none."""
+    limits = Limits()
+    store = S3Store(s3_client(limits), "bucket", limits.retries)
+    cutter.at, cutter.times = 1, ALWAYS
+    for _ in range(FREE_RETRIES // 2):
+        with pytest.raises(UnavailableError, match="broke off"):
+            store.read("bundle", max_bytes=100)
+    with pytest.raises(RetryBudgetError, match="after 8 retries, with 0 calls answered"):
+        store.read("bundle", max_bytes=100)
+    assert 3 * FREE_RETRIES // 2 + 1 == cutter.requests
 
 
 def test_a_damaged_body_is_asked_for_again(store: S3Store, cutter: Cutter, tmp_path: Path) -> None:
