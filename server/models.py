@@ -257,7 +257,8 @@ class Models:
         try:
             loaded = self._loader.load(ref, published, self._shelf.make_room)
         except (ModelError, ServerError) as exc:
-            self._log.error("model.refused", ref=str(ref), code=exc.code, reason=str(exc))
+            cause = str(exc.__cause__ or "")  # where AWS's own words are
+            self._log.error("model.refused", ref=str(ref), code=exc.code, reason=str(exc), cause=cause)
             return without_trace(exc)
         except Exception as exc:
             # A model nobody could foresee is refused like any other; it must not keep the rest from serving.

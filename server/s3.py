@@ -119,17 +119,21 @@ def _read_whole(reply: GetObjectOutputTypeDef, key: str, max_bytes: int) -> Read
 
 @contextmanager
 def _aws_errors(key: str) -> Iterator[None]:
+    """Of an error's own words, which may hold bucket, endpoint or account, callers are told none."""
     try:
         yield
     except ClientError as exc:
         raise _client_error(key, exc) from exc
     except _CREDENTIALS as exc:
-        raise MirrorDeniedError(key, f"{exc}; expected AWS credentials in the environment") from exc
+        raise MirrorDeniedError(
+            key, f"{type(exc).__name__}; expected AWS credentials in the environment"
+        ) from exc
     except _WIRE as exc:
-        # The error's own words hold bucket and endpoint, which callers are not told; the log has them.
         raise MirrorUnavailableError(key, f"{type(exc).__name__}; try again") from exc
     except BotoCoreError as exc:
-        raise MirrorConfigurationError(key, str(exc)) from exc
+        raise MirrorConfigurationError(
+            key, f"{type(exc).__name__}; check ARTIFACTS_BUCKET and AWS_REGION"
+        ) from exc
 
 
 def _client_error(key: str, exc: ClientError) -> MirrorError:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from server.errors import MirrorUnavailableError
+from server.errors import MirrorConfigurationError, MirrorUnavailableError
 from server.s3 import S3Mirror, s3_client
 from tests.aws import AwsEndpoint
 from tests.registry_sync.test_cut_bodies import ALWAYS, BODY, Cutter
@@ -42,3 +42,12 @@ def test_a_damaged_body_is_a_mirror_that_does_not_answer(cutter: Cutter) -> None
 def test_a_whole_body_is_read(cutter: Cutter) -> None:
     """The same server, when it does not cut."""
     assert BODY == S3Mirror(s3_client(), "bucket").read("key", max_bytes=100)
+
+
+def test_a_bucket_that_cannot_be_right_is_not_named(cutter: Cutter) -> None:
+    """What an error of the mirror says may stand in `/models`: the kind of mistake, and what to look at."""
+    with pytest.raises(MirrorConfigurationError, match="ParamValidationError; check ARTIFACTS") as caught:
+        S3Mirror(s3_client(), "no/such bucket").read("mlflow/index.json", max_bytes=10)
+    assert "no/such bucket" not in str(caught.value)
+    assert "no/such bucket" in str(caught.value.__cause__)  # what the log has
+    assert 0 == cutter.requests
