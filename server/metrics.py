@@ -21,6 +21,8 @@ from server.finished import PROBES
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Upper ends of the buckets: one record takes a tenth of a millisecond, ten thousand a few hundredths."""
+MAX_VERSIONS = 1024
+"""Most versions whose records are told apart; those that answered last stay. Versions come for ever."""
 
 
 class Metrics:
@@ -36,6 +38,7 @@ class Metrics:
         self._seconds: dict[str, list[float]] = {}
         """Per route: how many requests in each bucket and above the last, then the sum of their seconds."""
         self._records: dict[tuple[str, str], int] = {}
+        self._records_in_all = 0
         self._problems: dict[str, int] = {}
         self._registry = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._registry)
@@ -56,8 +59,11 @@ class Metrics:
 
     def count_records(self, model_id: str, version: str, records: int) -> None:
         """A version has answered so many records."""
-        key = (model_id, version)
-        self._records[key] = self._records.get(key, 0) + records
+        key, counts = (model_id, version), self._records
+        counts[key] = counts.pop(key, 0) + records
+        if len(counts) > MAX_VERSIONS:
+            del counts[next(iter(counts))]
+        self._records_in_all += records
 
     def count_problem(self, code: str) -> None:
         """A request was refused, or failed, for this reason: a word of ours."""
@@ -76,7 +82,7 @@ class Metrics:
                 counts["ClientErrors"] += count
             if status == HTTPStatus.SERVICE_UNAVAILABLE:
                 counts["Overloaded"] += count
-        counts["Records"] = sum(tuple(self._records.values()))
+        counts["Records"] = self._records_in_all
         histograms = [
             tuple(histogram[:-1]) for route, histogram in tuple(self._seconds.items()) if route not in PROBES
         ]

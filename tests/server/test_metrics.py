@@ -15,6 +15,8 @@ from prometheus_client.registry import Collector as PrometheusCollector
 from pyfunc.answer import Prediction
 from server.catalog import Ref
 from server.distributions import ENDS, MAX_VERSIONS, Distributions, tally_of
+from server.metrics import MAX_VERSIONS as MOST_COUNTED
+from server.metrics import Metrics
 from tests.bundles import FOREST, expected
 from tests.server.conftest import THREE
 from tests.server.running import Running, wait_for_line
@@ -43,6 +45,20 @@ def test_each_way_to_ask_is_timed_in_every_stage(server: Running) -> None:
         counts = {stage: added[key("tauserve_stage_seconds_count", stage=stage)] for stage in STAGES}
         assert dict.fromkeys(STAGES, 1.0) == counts, path
         assert all(added[key("tauserve_stage_seconds_sum", stage=stage)] > 0 for stage in STAGES), path
+
+
+def test_records_tell_the_versions_that_answered_last() -> None:
+    """As many as there is room for; what is told of all of them together forgets none."""
+    metrics = Metrics(lambda: 0)
+    for number in range(MOST_COUNTED + 10):
+        metrics.count_records("m", f"{number}", 2)
+        metrics.count_records("m", "0", 1)
+    (records,) = [found for found in metrics.collect() if found.name == "tauserve_records"]
+    counts = {sample.labels["version"]: sample.value for sample in records.samples}
+    assert (MOST_COUNTED, MOST_COUNTED + 12) == (len(counts), counts["0"])
+    assert f"{MOST_COUNTED + 9}" in counts
+    assert "1" not in counts
+    assert 3 * (MOST_COUNTED + 10) == metrics.totals().counts["Records"]
 
 
 def test_the_page_is_what_its_format_demands(server: Running) -> None:
