@@ -12,6 +12,7 @@ from server.fast_path import FastPath
 from server.middleware import RequestMiddleware
 from server.models import Models
 from server.observer import Observer
+from server.openapi.security import schemes_of
 from server.predict import Policy
 from server.protocols.arrow import TableLimits
 from server.routes import docs, health, invocations, models, predict, v2
@@ -54,7 +55,8 @@ def create_api(
     app.include_router(predict.router(exchange))
     app.include_router(invocations.router(exchange, rules.default_model))
     app.include_router(v2.router(exchange))
-    app.include_router(docs.router(app, loaded, max_rows=rules.max_rows))
+    schemes = schemes_of(settings.access)
+    app.include_router(docs.router(app, loaded, max_rows=rules.max_rows, schemes=schemes))
     for kind in (HTTPException, Exception):
         app.add_exception_handler(kind, _raise)
     return app

@@ -17,26 +17,21 @@ from server.openapi.schemas import (
     predictions_schema,
     record_schema,
 )
+from server.openapi.security import secured
 from server.openapi.tensors import infer_answer_schema, infer_request_schema
 
 MAX_MODELS = 64
 """Models whose operations are spelled out, first by id; a document of thousands would serve nobody."""
 BINARY: Schema = {"type": "string", "format": "binary"}
-SECURITY: Schema = {
-    "credential": {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "An API key or a token, where the deployment has configured credentials",
-    }
-}
 
 
 class OpenApi:
     """The document as bytes."""
 
-    def __init__(self, general: Mapping[str, Any], *, max_rows: int) -> None:
-        """Take the document of the general operations."""
-        self._general, self._max_rows = general, max_rows
+    def __init__(self, general: Mapping[str, Any], *, max_rows: int, schemes: Mapping[str, Schema]) -> None:
+        """Take the document of the general operations, and the credentials that are accepted."""
+        self._general = {**general, "paths": secured(general["paths"], schemes)}
+        self._max_rows, self._schemes = max_rows, schemes
         self._made_of: tuple[Catalog | None, tuple[str, ...]] | None = None
         self._bytes = b""
 
@@ -56,11 +51,10 @@ class OpenApi:
         for model_id in names:
             paths |= self._paths(model_id)
             schemas |= model_schemas(model_id, models[model_id].model, self._max_rows)
-        return {
-            **self._general,
-            "paths": paths,
-            "components": {"schemas": schemas, "securitySchemes": SECURITY},
-        }
+        components: Schema = {"schemas": schemas}
+        if self._schemes:
+            components["securitySchemes"] = self._schemes
+        return {**self._general, "paths": paths, "components": components}
 
     def _paths(self, model_id: str) -> Schema:
         """The three ways to ask, as the general paths describe them, with this model's own bodies."""

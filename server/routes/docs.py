@@ -12,6 +12,7 @@ import server.openapi
 from server.middleware import context_of
 from server.models import Models
 from server.openapi.document import OpenApi
+from server.openapi.schemas import Schema
 
 _FOLDER = Path(server.openapi.__file__).parent
 _KINDS: Final[Mapping[str, str]] = {
@@ -28,7 +29,7 @@ _POLICY: Final[Mapping[str, str]] = {
 """Nothing from elsewhere, and nothing inline: a feature's name that is HTML stays a name."""
 
 
-def router(api: FastAPI, models: Models, *, max_rows: int) -> APIRouter:
+def router(api: FastAPI, models: Models, *, max_rows: int, schemes: Mapping[str, Schema]) -> APIRouter:
     """The endpoints over this application's other routes, which are all there by the first request."""
     routes = APIRouter(include_in_schema=False)
     made: list[OpenApi] = []
@@ -41,7 +42,7 @@ def router(api: FastAPI, models: Models, *, max_rows: int) -> APIRouter:
     async def openapi(request: Request) -> Response:
         """Every endpoint, and the bodies of every loaded model that the caller may ask."""
         if not made:
-            made.append(OpenApi(api.openapi(), max_rows=max_rows))
+            made.append(OpenApi(api.openapi(), max_rows=max_rows, schemes=schemes))
         return Response(
             made[0].to_bytes(models.snapshot, context_of(request.scope).caller.may_ask),
             media_type="application/json",

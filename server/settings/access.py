@@ -56,7 +56,12 @@ class AccessRules:
     @property
     def has_credentials(self) -> bool:
         """Whether anyone can be told from anyone else."""
-        return bool(self.keys or self.keys_file or self.keys_secret or self.oidc_issuer)
+        return self.has_keys or bool(self.oidc_issuer)
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether API keys are accepted."""
+        return bool(self.keys or self.keys_file or self.keys_secret)
 
     @classmethod
     def read(cls, read: Reader) -> Self:

@@ -15,6 +15,8 @@ import pytest
 import trustme
 
 from server.access.keys import KeyText, make_key
+from server.openapi.security import schemes_of
+from server.settings import AccessRules
 from tests.access.provider import AUDIENCE, provider
 from tests.aws import AwsEndpoint, run_stand_in
 from tests.bundles import FOREST, expected
@@ -296,6 +298,56 @@ def test_tokens_of_a_provider(mirror: MirrorFolder, tmp_path: Path) -> None:
                 status(narrow, "other"),
             )
             assert (200, 401) == (status(ALL_KEY, "other"), status(issuer.token(aud="another"), "rates"))
+
+
+def test_the_document_says_who_may_call(mirror: MirrorFolder, tmp_path: Path) -> None:
+    """A credential for all but two paths, and the refusals that each path in fact gives."""
+    # A server of its own: so many wrong tries would make the others' callers wait.
+    with serving(mirror.root, tmp_path / "log", wait_for="/live", TAUSERVE_KEYS=DOCUMENT) as closed:
+        until(lambda: 200 == closed.client.get("/ready", headers=bearer(ALL_KEY)).status_code)
+        check_document(closed)
+
+
+def check_document(closed: Running) -> None:
+    """Ask every operation without a credential, and for a model out of its scope."""
+    document = closed.client.get("/openapi.json", headers=bearer(ONE_KEY)).json()
+    assert {"api_key": "bearer"} == {
+        name: scheme["scheme"] for name, scheme in document["components"]["securitySchemes"].items()
+    }
+    assert {"/predict/rates", "/predict/{model_id}", "/v2", "/metrics"} <= set(document["paths"])
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            asked = path.format(model_id="other", version="0" * 64)
+            statuses = {
+                closed.client.request(method, asked, headers=headers).status_code
+                for headers in ({}, bearer(ONE_KEY))
+            }
+            if path in {"/health", "/live"}:
+                assert [] == operation["security"]
+                assert {200} == statuses
+                continue
+            assert [{"api_key": []}] == operation["security"]
+            assert {"401", "429"} <= set(operation["responses"]), path
+            assert statuses & {401, 429}, path
+            assert {str(status) for status in statuses & {401, 403, 429}} <= set(operation["responses"]), path
+            if path != "/invocations" and "rates" not in path:
+                assert ("403" in operation["responses"]) == (403 in statuses), path
+
+
+def test_the_document_names_the_credentials_that_are_configured(mirror: MirrorFolder, tmp_path: Path) -> None:
+    """Keys, tokens, or nothing at all."""
+    rules = AccessRules(keys_file="keys.json", oidc_issuer="https://issuer.example")
+    schemes = schemes_of(rules)
+    assert ("JWT", ["api_key", "token"]) == (schemes["token"]["bearerFormat"], sorted(schemes))
+    with serving(mirror.root, tmp_path / "log") as server:
+        document = server.client.get("/openapi.json").json()
+    assert "securitySchemes" not in document["components"]
+    operations = [operation for methods in document["paths"].values() for operation in methods.values()]
+    assert [] == [
+        operation
+        for operation in operations
+        if "security" in operation or {"401", "403", "429"} & set(operation["responses"])
+    ]
 
 
 @pytest.mark.parametrize(
