@@ -19,6 +19,7 @@ from pyfunc.errors import RowShapeError
 from pyfunc.features import Encoded
 from pyfunc.model import HybridCausalModel
 from pyfunc.query import EffectQuery
+from server import brackets
 from server.errors import InvalidJsonError, TooManyRowsError
 
 Record = Mapping[str, object]
@@ -37,17 +38,25 @@ class PredictRequest:
     params: Mapping[str, object] = field(default_factory=dict)
 
 
-def parse_json(body: bytes) -> Any:  # noqa: ANN401 - any JSON value
+def parse_json(body: bytes, *, max_containers: int) -> Any:  # noqa: ANN401 - any JSON value
     """Parse one JSON document.
+
+    Args:
+        body: UTF-8.
+        max_containers: most objects and lists in all, see `brackets.allowed`.
 
     Raises:
         InvalidJsonError: broken text, NaN or Infinity, duplicate keys, trailing data, bad UTF-8, too deep.
+        TooManyPartsError: more objects and lists; the text was not parsed.
     """
+    containers = brackets.count(body)
+    if containers > max_containers:
+        brackets.check(body, most=max_containers, max_depth=MAX_DEPTH)
     try:
         document = jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError as exc:
         raise InvalidJsonError(str(exc)) from exc
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH:  # fewer cannot be nested deeper
+    if containers > MAX_DEPTH:  # fewer cannot be nested deeper
         _check_depth(document)
     return document
 
@@ -74,9 +83,9 @@ def parse_predict(body: bytes, *, max_rows: int) -> PredictRequest:
     Raises:
         InvalidJsonError: not JSON.
         RowShapeError: none of the three, no record, or something beside `instances` and `params`.
-        TooManyRowsError: more than `max_rows` records.
+        TooManyPartsError, TooManyRowsError: more than `max_rows` records.
     """
-    document = parse_json(body)
+    document = parse_json(body, max_containers=brackets.allowed(max_rows))
     params: object = {}
     if isinstance(document, dict) and "instances" in document:
         if foreign := sorted(set(document) - _WRAPPER):

@@ -68,7 +68,7 @@ def parse_numbers(name: str, text: str) -> object:
 
 def _number(name: str, text: str) -> object:
     try:
-        number = parse_json(text.encode())
+        number = parse_json(text.encode(), max_containers=len(text))
     except InvalidJsonError:
         number = None
     if type(number) not in (int, float):

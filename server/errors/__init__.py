@@ -52,6 +52,7 @@ from server.errors.requests import (
     MissingColumnError,
     NotAcceptableError,
     OutOfRangeError,
+    TooManyPartsError,
     TooManyRowsError,
     UnnamedModelError,
 )
@@ -100,6 +101,7 @@ __all__ = [
     "ShuttingDownError",
     "TargetTooLongError",
     "TooManyConnectionsError",
+    "TooManyPartsError",
     "TooManyRequestsError",
     "TooManyRowsError",
     "UnauthenticatedError",

@@ -58,6 +58,24 @@ class TooManyRowsError(ServerError):
         return {"max_rows": self.limit}
 
 
+class TooManyPartsError(ServerError):
+    """More objects and lists in one document than any request has; it was not parsed."""
+
+    code = "too_many_parts"
+
+    def __init__(self, limit: int, found: int) -> None:
+        self.limit = limit
+        super().__init__(
+            f"expected at most {limit} objects and lists, found {found}; send several requests, "
+            "and values as they are, not in lists of one"
+        )
+
+    @property
+    def details(self) -> Mapping[str, object]:
+        """The limit."""
+        return {"max_parts": self.limit}
+
+
 class NotAcceptableError(ServerError):
     """An answer in none of the formats there are."""
 

@@ -36,6 +36,7 @@ from server.errors.requests import (
     MissingColumnError,
     NotAcceptableError,
     OutOfRangeError,
+    TooManyPartsError,
     TooManyRowsError,
     UnnamedModelError,
 )
@@ -52,6 +53,7 @@ STATUS: Mapping[type[BaseException], HTTPStatus] = {
     NotAcceptableError: HTTPStatus.NOT_ACCEPTABLE,
     RetiredModelError: HTTPStatus.GONE,
     BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    TooManyPartsError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     TooManyRowsError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     InflationError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     MediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

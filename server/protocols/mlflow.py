@@ -13,6 +13,7 @@ import orjson
 from pyfunc.answer import Prediction
 from pyfunc.errors import RowShapeError
 from pyfunc.features import Encoded
+from server import brackets
 from server.codecs import PredictRequest, Record, check_records, parse_json
 from server.errors import TooManyRowsError
 from server.protocols.columns import answer_columns, as_lists
@@ -29,7 +30,7 @@ def parse_invocation(body: bytes, *, max_rows: int) -> PredictRequest:
         RowShapeError: none of the forms, several, or one that is no table.
         TooManyRowsError: more than `max_rows` rows.
     """
-    document = parse_json(body)
+    document = parse_json(body, max_containers=brackets.allowed(max_rows))
     expected = f"expected an object with one of {', '.join(FORMS)}, and 'params' if need be"
     if not isinstance(document, dict):
         raise RowShapeError(f"{expected}; found no object")

@@ -17,6 +17,7 @@ from pyfunc.answer import FloatArray, Prediction
 from pyfunc.errors import InvalidValueError, OptionError, RowShapeError
 from pyfunc.features import Columns, Encoded, FeatureSchema
 from pyfunc.model import HybridCausalModel
+from server import brackets
 from server.codecs import parse_json
 from server.errors import TooManyRowsError
 from server.options import parse_numbers
@@ -58,7 +59,8 @@ def parse_infer(body: bytes, schema: FeatureSchema, *, max_rows: int) -> InferRe
         InvalidValueError: a value that is none of its datatype, or a datatype that its feature has not.
         TooManyRowsError: more than `max_rows`.
     """
-    document = _object("request", parse_json(body), _REQUEST_KEYS, needs={"inputs"})
+    allowed = brackets.allowed(max_rows * len(schema.names))
+    document = _object("request", parse_json(body, max_containers=allowed), _REQUEST_KEYS, needs={"inputs"})
     request_id = document.get("id")
     if not (request_id is None or (isinstance(request_id, str) and len(request_id) <= _MAX_ID)):
         raise RowShapeError(f"'id': expected text of at most {_MAX_ID} characters")

@@ -1,12 +1,16 @@
-"""`python -m server` with a fault in its models: what the server does about it is the server's own.
+"""`python -m server` with a fault in its models or its parser: what the server does about it is its own.
 
-The first feature of a single record, or of the first of several, says which fault: see `FAULTS`.
+The first feature of a single record, or of the first of several, says which fault: see `FAULTS`. A text that
+holds `ENDLESS_TEXT` is never parsed to its end.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from typing import Any
+
+import jiter
 
 from pyfunc.answer import FloatArray, Prediction
 from pyfunc.model import HybridCausalModel
@@ -16,8 +20,9 @@ from server.__main__ import main
 STUCK, OUT_OF_MEMORY, SLOW = 1001.0, 1002.0, 1003.0
 FAULTS = (STUCK, OUT_OF_MEMORY, SLOW)
 SLOW_S = 0.1
+ENDLESS_TEXT = "a name that no parser gets past"
 
-_predict = HybridCausalModel.predict
+_predict, _from_json = HybridCausalModel.predict, jiter.from_json
 
 
 def _faulty(self: HybridCausalModel, x: FloatArray, query: EffectQuery = POINT) -> Prediction:
@@ -31,6 +36,13 @@ def _faulty(self: HybridCausalModel, x: FloatArray, query: EffectQuery = POINT) 
     return _predict(self, x, query)
 
 
+def _endless(body: bytes, **options: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if ENDLESS_TEXT.encode() in body:
+        threading.Event().wait()
+    return _from_json(body, **options)
+
+
 if __name__ == "__main__":
+    jiter.from_json = _endless  # the other fault
     HybridCausalModel.predict = _faulty  # type: ignore[method-assign]  # the fault
     main()
