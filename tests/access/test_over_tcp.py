@@ -21,7 +21,8 @@ from tests.access.provider import AUDIENCE, provider
 from tests.aws import AwsEndpoint, run_stand_in
 from tests.bundles import FOREST, expected
 from tests.mirrors import MirrorFolder, convert
-from tests.server.running import Running, run, serving
+from tests.server.running import Running, run, serving, wait_for_line
+from tests.server.wire import exchange
 
 ALL_KEY, ALL_KEPT = make_key("allmodels")
 ONE_KEY, ONE_KEPT = make_key("onemodel")
@@ -111,6 +112,30 @@ def test_every_path_is_closed_but_two(closed: Running) -> None:
 
 
 @pytest.mark.parametrize(
+    "head",
+    [
+        b"GET http://live/models HTTP/1.1\r\nHost: live",
+        b"GET http://x/live/../models HTTP/1.1\r\nHost: x",
+        b"GET /models?/live HTTP/1.1\r\nHost: x",
+        b"GET /live/../models HTTP/1.1\r\nHost: x",
+        b"GET /live%2f..%2fmodels HTTP/1.1\r\nHost: x",
+        b"GET //live HTTP/1.1\r\nHost: x",
+        b"GET /models;/live HTTP/1.1\r\nHost: x",
+        b"GET /models HTTP/1.1\r\nHost: x/live?",
+        b"GET /models HTTP/1.1\r\nHost: x#/live",
+        b"GET /models HTTP/1.1\r\nHost: live@x",
+        b"GET /models HTTP/1.1\r\nHost: x\r\nX-Original-URL: /live\r\nX-Rewrite-URL: /live",
+        b"GET /models HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Prefix: /live",
+    ],
+)
+def test_no_way_to_name_a_closed_path_opens_it(closed: Running, head: bytes) -> None:
+    """What is refused is refused however it is dressed up, as raw bytes."""
+    (reply,) = exchange(closed.port, head + b"\r\nConnection: close\r\n\r\n")
+    assert reply.status in {400, 401, 429}
+    assert reply.error["code"] in {"malformed_request", "unauthenticated", "too_many_requests"}
+
+
+@pytest.mark.parametrize(
     "headers",
     [
         {},
@@ -190,9 +215,13 @@ def test_an_allowance_is_used_up(closed: Running) -> None:
 
 
 def test_wrong_keys_without_end(closed: Running) -> None:
-    """After twenty a minute the address is told to wait; a good key from there still gets in."""
-    wrong = bearer(make_key("wrong")[0])
-    found = [closed.client.get("/models", headers=wrong).status_code for _ in range(300)]
+    """After twenty a minute the address is told to wait, whatever it says it is; a good key gets in."""
+    found = [
+        closed.client.get(
+            "/models", headers={**bearer(make_key("wrong")[0]), "X-Forwarded-For": f"192.0.2.{number % 250}"}
+        ).status_code
+        for number in range(300)
+    ]
     assert 429 == found[-1]
     assert 20 >= found.count(401)
     assert 200 == closed.client.get("/models", headers=bearer(ALL_KEY)).status_code
@@ -211,6 +240,9 @@ def test_the_log_says_who(closed: Running) -> None:
     assert [("one", "onemodel", "rates")] == [
         (line["caller"], line["credential"], line["model_id"]) for line in lines
     ]
+    refused = closed.client.get("/models/other/info", headers=bearer(ONE_KEY))
+    line = wait_for_line(closed, refused.headers["X-Request-Id"])
+    assert ("one", "onemodel", 403) == (line["caller"], line["credential"], line["status"])
     assert ONE_KEY not in closed.log.read_text()
     assert expected(FOREST).columns[0] not in json.dumps(lines)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -148,6 +149,29 @@ def test_keys_nobody_has_cost_one_fetch(issuer: Provider) -> None:
     found = ask(tokens, issuer.token(), *unknown, *strangers, issuer.token())
     assert (True, True) == (found[0] is not None, found[-1] is not None)
     assert 1 == issuer.asked.count("/keys")
+
+
+def test_a_provider_that_hangs_holds_up_nobody_else(issuer: Provider) -> None:
+    """The event loop turns while the keys are fetched."""
+    answer = threading.Event()
+
+    def documents() -> dict[str, Any]:
+        answer.wait(10)
+        return Provider.documents(issuer)
+
+    issuer.documents = documents  # type: ignore[method-assign]  # late
+    tokens, token = tokens_of(issuer), issuer.token()
+
+    async def ask_late() -> tuple[bool, Caller | None]:
+        asked = asyncio.create_task(tokens.caller(token))
+        while not issuer.asked:  # noqa: ASYNC110 - another thread makes it so
+            await asyncio.sleep(0.001)
+        waits = not asked.done()
+        answer.set()
+        return waits, await asked
+
+    waits, caller = asyncio.run(ask_late())
+    assert (True, True) == (waits, caller is not None)
 
 
 def test_a_new_key_is_fetched_once_half_a_minute_has_passed(issuer: Provider) -> None:

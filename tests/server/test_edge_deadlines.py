@@ -135,7 +135,7 @@ def test_who_does_not_take_the_answer_is_let_go(hasty: Running) -> None:
         caller.connect(("127.0.0.1", hasty.port))
         request = POST + b"Content-Length: %d\r\n\r\n" % len(body) + body
         send(caller, request * 3)
-        _until(lambda: closed(hasty, "slow_reader") > before)
+        until(lambda: closed(hasty, "slow_reader") > before)
     check_alive(hasty)
 
 
@@ -159,16 +159,16 @@ def test_a_slow_reader_who_reads_gets_it_all(hasty: Running) -> None:
 @pytest.mark.parametrize("how", ["FIN", "RST"])
 def test_who_leaves_in_the_middle_leaves_nothing_behind(hasty: Running, how: str) -> None:
     """Connections and files are as many as before."""
-    _until(lambda: gauge(hasty, "tauserve_connections") == 1)
+    until(lambda: gauge(hasty, "tauserve_connections") == 1)
     before = _files(hasty)
     for _ in range(50):
         with connection(hasty.port) as caller:
             send(caller, POST + b'Content-Length: 500\r\n\r\n{"')
             if how == "RST":
                 caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    _until(lambda: gauge(hasty, "tauserve_connections") == 1)
-    _until(lambda: gauge(hasty, "tauserve_held_bytes") == 0)
-    _until(lambda: _files(hasty) <= before)
+    until(lambda: gauge(hasty, "tauserve_connections") == 1)
+    until(lambda: gauge(hasty, "tauserve_held_bytes") == 0)
+    until(lambda: _files(hasty) <= before)
     check_alive(hasty)
 
 
@@ -182,6 +182,21 @@ def test_health_answers_through_a_slow_attack(hasty: Running) -> None:
         ends = [replies(read_to_end(caller)) for caller in sockets]
     assert {(), (408,)} == {tuple(reply.status for reply in end) for end in ends}
     check_alive(hasty)
+
+
+@pytest.mark.slow
+def test_health_answers_through_a_slow_attack_as_shipped(server: Running) -> None:
+    """The same at the default deadlines: five seconds for a head."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(connection(server.port)) for _ in range(SOCKETS)]
+        for caller in sockets[1::2]:
+            send(caller, GET + b"X: ")
+        answers = list(_attack(server, sockets))
+        ends = [replies(read_to_end(caller)) for caller in sockets]
+    assert {200} == set(answers)
+    assert len(answers) > 5, "asked once or more in each second of the attack"
+    assert {(), (408,)} == {tuple(reply.status for reply in end) for end in ends}
+    check_alive(server)
 
 
 def _attack(server: Running, sockets: Sequence[socket.socket]) -> Iterator[int]:
@@ -199,7 +214,8 @@ def _attack(server: Running, sockets: Sequence[socket.socket]) -> Iterator[int]:
     assert not open_
 
 
-def _until(happened: Callable[[], bool]) -> None:
+def until(happened: Callable[[], bool]) -> None:
+    """Wait for it."""
     deadline = time.monotonic() + 30
     while not happened():
         assert time.monotonic() < deadline

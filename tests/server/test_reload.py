@@ -204,7 +204,12 @@ SERVED = {"model.onnx", "model.json", "golden.json", "manifest.json", "index.jso
 SPY = """
 import os, sys
 
+found = ()
+
 def note(event, arguments, log=os.open(os.environ["SPY_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)):
+    global found
+    if found != (found := tuple(sys.path)):
+        os.write(log, ("sys.path " + repr(found) + chr(10)).encode())
     if event in ("open", "exec", "import", "compile", "subprocess.Popen", "os.system"):
         os.write(log, (event + " " + repr(arguments[:2])[:2000] + chr(10)).encode())
 
@@ -236,9 +241,11 @@ def test_what_an_artifact_says_of_code_is_never_opened(
         serve_current(rates, versions[LINEAR].version)
         until(lambda: answering(server), lambda version: version == versions[LINEAR].version)
     seen = (tmp_path / "spy").read_text().splitlines()
-    opened = {line for line in seen if f"{rates.root}/" in line}
+    opened = {line for line in seen if f"{rates.root}/" in line and not line.startswith("sys.path")}
     names = {line.split("'")[1].rpartition("/")[2] for line in opened}
     assert names == SERVED
+    assert not any(line.startswith("sys.path") and str(rates.root) in line for line in seen)
+    assert any(line.startswith("sys.path") for line in seen), "the hook sees its changes"
     assert not any("planted" in line or "/code/" in line for line in seen)
     assert not marker.exists()
     assert {GOLDEN_FILE, MODEL_FILE, ONNX_FILE} <= {f"model/{name}" for name in names}

@@ -47,6 +47,13 @@ def send(caller: socket.socket, data: bytes) -> None:
         caller.sendall(data)
 
 
+def send_all_of(caller: socket.socket, part: bytes, times: int) -> None:
+    """Send something over and over, until it is sent or the server has closed."""
+    with suppress(ConnectionError):
+        for _ in range(times):
+            caller.sendall(part)
+
+
 def read_to_end(caller: socket.socket) -> bytes:
     """All that comes until the server closes; a reset after an answer takes nothing from it."""
     received = bytearray()

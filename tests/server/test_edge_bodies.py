@@ -1,0 +1,117 @@
+"""Bodies over their caps, in too many chunks, or nobody's: refused while they come, and not kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.server.memory import forget_peak, peak_mib
+from tests.server.running import Running
+from tests.server.test_bad_input import check_alive
+from tests.server.test_edge_requests import CHUNKED, POST, RECORD
+from tests.server.wire import (
+    GET,
+    HOST,
+    SMUGGLED,
+    connection,
+    exchange,
+    read_reply,
+    read_to_end,
+    replies,
+    send,
+    send_all_of,
+)
+
+
+@pytest.mark.parametrize(
+    "head", [b"Content-Length: 9999999999\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"]
+)
+def test_a_body_over_every_cap_is_refused_while_it_comes(server: Running, head: bytes) -> None:
+    """413 before the rest is sent, and without asking for it; what came is not kept."""
+    before = forget_peak(server)
+    with connection(server.port) as caller:
+        send(caller, POST + b"Expect: 100-continue\r\n" + head)
+        if b"chunked" in head:
+            assert b"HTTP/1.1 100 Continue\r\n\r\n" == caller.recv(100)
+            send_all_of(caller, b"10000\r\n" + b" " * 2**16 + b"\r\n", 4096)
+        (reply,) = replies(read_to_end(caller))
+    assert (413, "body_too_large", "close") == (
+        reply.status,
+        reply.error["code"],
+        reply.headers["connection"],
+    )
+    assert peak_mib(server) < before + 48
+    check_alive(server)
+
+
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+def test_a_body_nobody_reads_has_the_same_cap(server: Running, framing: str) -> None:
+    """Where no endpoint looks at it either: 413 by its length; cut off by its bytes, of which none stay."""
+    head = b"POST /nowhere HTTP/1.1\r\n" + HOST
+    before = forget_peak(server)
+    with connection(server.port) as caller:
+        if framing == "length":
+            send(caller, head + b"Content-Length: %d\r\n\r\n" % (64 * 2**20 + 1))
+        else:
+            send(caller, head + b"Transfer-Encoding: chunked\r\n\r\n")
+            send_all_of(caller, b"10000\r\n" + b" " * 2**16 + b"\r\n", 4096)
+        (reply,) = replies(read_to_end(caller))
+    assert (413 if framing == "length" else 404) == reply.status
+    assert peak_mib(server) < before + 16
+    check_alive(server)
+
+
+def test_a_million_chunks_of_one_byte(server: Running) -> None:
+    """Refused after the first ten thousand or so: less than a second of the processor for all."""
+    before = _processor_s(server)
+    (reply,) = exchange(server.port, CHUNKED + b"1\r\n \r\n" * 1_000_000 + b"0\r\n\r\n" + SMUGGLED)
+    assert (400, "malformed_request") == (reply.status, reply.error["code"])
+    assert _processor_s(server) - before < 1.0
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [b"1;" + b"a" * 2**22, (b"1;" + b"a" * 100 + b"\r\n \r\n") * 5000 + b"0\r\n\r\n"],
+    ids=["one", "many"],
+)
+def test_more_around_the_chunks_than_in_them(server: Running, chunks: bytes) -> None:
+    """Extensions are no way to send without end."""
+    (reply,) = exchange(server.port, CHUNKED + chunks)
+    assert (400, "malformed_request") == (reply.status, reply.error["code"])
+
+
+def test_an_honest_streamed_body(server: Running) -> None:
+    """Chunks of any size that is no attack, with extensions and trailers, are read."""
+    body = b" " * 300_000 + RECORD
+    parts = [body[i : i + 7] for i in range(0, 60_000, 7)]
+    parts += [body[i : i + 1000] for i in range(7 * len(parts), len(body), 1000)]
+    chunks = b"".join(b"%x;a=b\r\n%b\r\n" % (len(part), part) for part in parts)
+    with connection(server.port) as caller:
+        send(caller, CHUNKED + chunks + b"0\r\nX: y\r\n\r\n")
+        assert 200 == read_reply(caller).status
+
+
+@pytest.mark.parametrize(
+    ("data", "kept"),
+    [
+        (b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n", True),
+        (b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n", False),
+    ],
+    ids=["small", "large"],
+)
+def test_the_rest_of_a_body_nobody_wants(server: Running, data: bytes, *, kept: bool) -> None:
+    """A small one is read and thrown away, and the connection kept; a large one is the end."""
+    with connection(server.port) as caller:
+        send(caller, data)
+        reply = read_reply(caller)
+        assert (404, kept) == (reply.status, "connection" not in reply.headers)
+        send(caller, b" " * 1000)
+        if kept:
+            send(caller, GET + b"\r\n")
+            assert 200 == read_reply(caller).status
+
+
+def _processor_s(server: Running) -> float:
+    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
