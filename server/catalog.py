@@ -5,7 +5,7 @@ Reads and writes nothing; `models.py` makes new snapshots. `listing.py` shows on
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -193,15 +193,16 @@ class Catalog:
             raise UnknownModelError(reference)
         return Ref(model_id, version if at else model.current)
 
-    def only_model(self) -> str:
-        """The id of the one model there is.
+    def only_model(self, may_ask: Callable[[str], bool]) -> str:
+        """The id of the one model there is, of those that may be asked.
 
         Raises:
             UnnamedModelError: there are none or several.
         """
-        if len(self.index.models) != 1:
-            raise UnnamedModelError(len(self.index.models))
-        return next(iter(self.index.models))
+        found = [model_id for model_id in self.index.models if may_ask(model_id)]
+        if len(found) != 1:
+            raise UnnamedModelError(len(found))
+        return found[0]
 
     def _unpublished(self, reference: str, model_id: str) -> ServerError:
         rows = [row for row in self.index.rows if row.model_id == model_id]

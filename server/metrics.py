@@ -89,9 +89,11 @@ class Metrics:
         seconds = [sum(column) for column in zip(*histograms, strict=True)]
         return Totals(counts, seconds or [0.0] * (len(SECONDS) + 1), SECONDS)
 
-    def to_bytes(self) -> bytes:
-        """Everything as text."""
-        return generate_latest(self._registry)
+    def to_bytes(self, may_ask: Callable[[str], bool]) -> bytes:
+        """As text: what is of no model, and of those that may be asked."""
+        shown = CollectorRegistry(auto_describe=False)
+        shown.register(_Scoped(self._registry, may_ask))
+        return generate_latest(shown)
 
     def collect(self) -> Iterator[Metric]:
         """What the library's registry asks its collectors."""
@@ -116,3 +118,19 @@ class Metrics:
             problems.add_metric((code,), count)
         loaded = GaugeMetricFamily("tauserve_loaded_versions", "Versions in memory.", self._count_loaded())
         yield from (requests, seconds, records, problems, loaded)
+
+
+class _Scoped(Collector):
+    """The metrics of a registry without the series of other models."""
+
+    def __init__(self, registry: CollectorRegistry, may_ask: Callable[[str], bool]) -> None:
+        self._registry, self._may_ask = registry, may_ask
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._registry.collect():
+            metric.samples = [
+                sample
+                for sample in metric.samples
+                if (model_id := sample.labels.get("model_id")) is None or self._may_ask(model_id)
+            ]
+            yield metric

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from server.middleware import context_of
 from server.predict import MLFLOW
 from server.routes.documents import ERRORS, INVOCATION_REQUEST, TABLES, Predictions
 from server.routes.exchange import Exchange
@@ -22,8 +23,12 @@ def router(exchange: Exchange, default_model: str | None) -> APIRouter:
 
     @routes.post("/invocations", **documented)
     async def invoke(request: Request) -> Response:
-        """Ask the one model there is, or `TAUSERVE_DEFAULT_MODEL`, as `mlflow models serve` is asked."""
-        reference = default_model or exchange.models.catalog.only_model()
+        """Ask `TAUSERVE_DEFAULT_MODEL`, or the one model this caller may ask.
+
+        As `mlflow models serve` is asked.
+        """
+        may_ask = context_of(request.scope).caller.may_ask
+        reference = default_model or exchange.models.catalog.only_model(may_ask)
         return await exchange.ask(request, reference, MLFLOW)
 
     @routes.post("/models/{model_id}/invocations", **documented)

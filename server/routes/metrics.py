@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from server.metrics import CONTENT_TYPE, Metrics
+from server.middleware import context_of
 
 
 def router(metrics: Metrics) -> APIRouter:
@@ -12,8 +13,12 @@ def router(metrics: Metrics) -> APIRouter:
     routes = APIRouter(tags=["health"])
 
     @routes.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-    async def read_metrics() -> Response:
-        """Requests, their time and records, in Prometheus' text format."""
-        return Response(metrics.to_bytes(), headers={"Content-Type": CONTENT_TYPE})
+    async def read_metrics(request: Request) -> Response:
+        """Requests, their time and records, in Prometheus' text format.
+
+        A credential sees the series of the models it may ask, and those that are of no model.
+        """
+        page = metrics.to_bytes(context_of(request.scope).caller.may_ask)
+        return Response(page, headers={"Content-Type": CONTENT_TYPE})
 
     return routes

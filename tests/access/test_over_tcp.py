@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 import trustme
+from prometheus_client.parser import text_string_to_metric_families
 
 from server.access.keys import KeyText, make_key
 from server.openapi.security import schemes_of
@@ -194,6 +195,34 @@ def test_a_key_asks_the_models_of_its_scope(closed: Running) -> None:
         assert 403 == status(ONE_KEY, "POST", path.format("other"))
     rows = closed.client.get("/models", headers=bearer(ONE_KEY)).json()
     assert (["rates"], 1) == ([row["model_id"] for row in rows["models"]], rows["count"])
+
+
+def test_a_scraper_sees_the_series_of_its_scope(closed: Running) -> None:
+    """Another model's effects are its own callers' matter; what names no model is everybody's."""
+    for model in ("rates", "other"):
+        asked = closed.client.post(
+            f"/predict/{model}", json=expected(FOREST).records(), headers=bearer(ALL_KEY)
+        )
+        assert 200 == asked.status_code
+
+    def models(key: str) -> set[str | None]:
+        page = closed.client.get("/metrics", headers=bearer(key)).text
+        families = text_string_to_metric_families(page)
+        return {sample.labels.get("model_id") for family in families for sample in family.samples}
+
+    assert ({None, "rates"}, {None, "rates", "other"}) == (models(ONE_KEY), models(ALL_KEY))
+
+
+def test_a_path_without_a_model_means_the_one_of_the_scope(closed: Running) -> None:
+    """Another model is not even counted; who may ask several has to say which."""
+    found = {
+        key: closed.client.post(
+            "/invocations", json={"dataframe_records": expected(FOREST).records()}, headers=bearer(key)
+        )
+        for key in (ONE_KEY, ALL_KEY)
+    }
+    assert (200, 404) == (found[ONE_KEY].status_code, found[ALL_KEY].status_code)
+    assert "found 2" in found[ALL_KEY].json()["error"]["message"]
 
 
 def test_many_records_are_checked_as_few_are(closed: Running) -> None:
