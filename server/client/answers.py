@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -69,6 +69,10 @@ class Prediction:
             imputed_features=tuple(map(tuple, document.get("imputed_features") or [()] * n)),
             warnings=tuple(document.get("warnings") or ()),
         )
+
+    def counted_from(self, first_row: int) -> Self:
+        """The same of a request whose first record is the caller's `first_row`: by the caller's numbers."""
+        return replace(self, warnings=tuple(_counted_from(warning, first_row) for warning in self.warnings))
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
@@ -174,6 +178,12 @@ class Health:
 
 def _block(values: object, n: int) -> FloatArray | None:
     return None if values is None else np.array(values, dtype=np.float64).reshape(n, -1)
+
+
+def _counted_from(warning: object, first_row: int) -> object:
+    if not isinstance(warning, Mapping) or "rows" not in warning:
+        return warning
+    return {**warning, "rows": [row + first_row for row in warning["rows"]]}
 
 
 def _line(values: object, n: int) -> FloatArray | None:

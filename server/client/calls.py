@@ -85,7 +85,7 @@ class Client:
                 outcome: Outcome
                 try:
                     outcome = self._http.request(**step.arguments())
-                except httpx.TransportError as exc:
+                except httpx.RequestError as exc:
                     outcome = exc
                 step = dialogue.send(outcome)
         except StopIteration as stop:
@@ -145,7 +145,7 @@ class AsyncClient:
                 outcome: Outcome
                 try:
                     outcome = await self._http.request(**step.arguments())
-                except httpx.TransportError as exc:
+                except httpx.RequestError as exc:
                     outcome = exc
                 step = dialogue.send(outcome)
         except StopIteration as stop:

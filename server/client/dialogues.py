@@ -6,6 +6,7 @@ answer. Nothing here touches the network, so the client that waits and the one t
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,14 +16,14 @@ import httpx
 
 from server.client.answers import Document, Health, ModelInfo, ModelRow, Prediction
 from server.client.errors import AnsweredError, UnexpectedAnswerError, UnreachableError
-from server.client.questions import Record, Treatment, predict_bodies, reference_path
+from server.client.questions import Record, Treatment, predict_bodies, reference_path, split_reference
 from server.client.retries import Attempts, RetryPolicy, error_of, retry_after_s
 
 A = TypeVar("A")
 ROWS_PER_REQUEST = 1000
 """Records asked for at once: far below the server's limits, and enough that the way there costs little."""
 
-Outcome = httpx.Response | httpx.TransportError
+Outcome = httpx.Response | httpx.RequestError
 
 
 class PredictOptions(TypedDict, total=False):
@@ -61,7 +62,7 @@ class Connection:
         api_key: sent as a bearer token: a key of the server's, or a token of an identity provider.
         timeout_s: of one try: to connect, to write, and for each silence while reading.
         policy: when to try again.
-        http: further arguments of httpx's client (`verify`, `proxy`, `limits`, ...).
+        http: further arguments of httpx's client (`verify`, `proxy`, `headers`, ...).
     """
 
     base_url: str
@@ -72,8 +73,10 @@ class Connection:
 
     def arguments(self) -> dict[str, Any]:
         """What either of httpx's clients is made with."""
-        headers = {} if self.api_key is None else {"Authorization": f"Bearer {self.api_key}"}
-        return {"base_url": self.base_url, "headers": headers, **self.http}
+        headers = httpx.Headers(self.http.get("headers"))
+        if self.api_key is not None:
+            headers["Authorization"] = f"Bearer {self.api_key}"
+        return {"base_url": self.base_url, **self.http, "headers": headers}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +114,33 @@ def predict(
     how: Connection, model_id: str, records: Record | Sequence[Record], options: PredictOptions
 ) -> Dialogue[Prediction]:
     """About one record or many; all of them answered by the version that answers the first request."""
+    _check_options(options)
     records = [records] if isinstance(records, Mapping) else records
-    version, rows = options.get("version"), options.get("rows_per_request", ROWS_PER_REQUEST)
+    model_id, version = split_reference(model_id, options.get("version"))
+    rows = options.get("rows_per_request", ROWS_PER_REQUEST)
     parts: list[Prediction] = []
+    first_row = 0
     for body in predict_bodies(records, options, rows_per_request=rows):
         path = reference_path("/predict/", model_id, version)
-        part = yield from _ask(how, "POST", path, Prediction.from_document, body)
-        parts.append(part)
-        version = part.version
+        try:
+            part = yield from _ask(how, "POST", path, Prediction.from_document, body)
+        except AnsweredError as error:
+            raise error.counted_from(first_row) from error.__cause__
+        parts.append(part.counted_from(first_row))
+        version, first_row = part.version, first_row + rows
     return Prediction.joined(parts)
+
+
+def _check_options(options: PredictOptions) -> None:
+    """Python checks no keyword of a `TypedDict`, and without its option the answer would be another one.
+
+    Raises:
+        TypeError: an option there is not.
+    """
+    for name in options:
+        if name not in PredictOptions.__annotations__:
+            (nearest,) = difflib.get_close_matches(name, PredictOptions.__annotations__, n=1, cutoff=0.0)
+            raise TypeError(f"predict: expected an option there is, found {name!r} (nearest: {nearest!r})")
 
 
 def models(how: Connection) -> Dialogue[tuple[ModelRow, ...]]:
@@ -159,7 +180,7 @@ def _ask(
         if wait_s is None:
             break
         yield Wait(wait_s)
-    if isinstance(outcome, httpx.TransportError):
+    if isinstance(outcome, httpx.RequestError):
         found = str(outcome) or type(outcome).__name__
         raise UnreachableError(url, attempts.made, found=found) from outcome
     if not outcome.is_success:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+
+_ROW = re.compile(r"\Arow ([0-9]{1,9})\b")
+"""How the server begins what it says of one record."""
 
 
 class ClientError(Exception):
@@ -55,6 +59,20 @@ class AnsweredError(ClientError):
         self.status, self.code, self.message = status, code, message
         self.details, self.request_id, self.retry_after_s = details, request_id, retry_after_s
         super().__init__(f"{status} {code or 'error'}: {message} (request {request_id or 'unknown'})")
+
+    def counted_from(self, first_row: int) -> AnsweredError:
+        """The same of a request whose first record is the caller's `first_row`: by the caller's numbers."""
+        details, row = dict(self.details), self.details.get("row")
+        if isinstance(row, int):
+            details["row"] = row + first_row
+        return AnsweredError(
+            self.status,
+            self.code,
+            _ROW.sub(lambda found: f"row {int(found[1]) + first_row}", self.message, count=1),
+            details=details,
+            request_id=self.request_id,
+            retry_after_s=self.retry_after_s,
+        )
 
 
 class UnexpectedAnswerError(ClientError):

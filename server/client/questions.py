@@ -33,6 +33,20 @@ def reference_path(prefix: str, model_id: str, version: str | None = None) -> st
     return prefix + quote(reference, safe="@")
 
 
+def split_reference(model_id: str, version: str | None) -> tuple[str, str | None]:
+    """Id and version of what a caller named, `{id}@{version}` in one word or each by itself.
+
+    Raises:
+        ValueError: both ways, and they differ.
+    """
+    name, at, named = model_id.partition("@")
+    if not at:
+        return model_id, version
+    if version not in (None, named):
+        raise ValueError(f"version: expected none, since {model_id!r} names one, found {version!r}")
+    return name, named
+
+
 def predict_bodies(
     records: Sequence[Record], options: Mapping[str, Any], *, rows_per_request: int
 ) -> Iterator[bytes]:
@@ -42,10 +56,12 @@ def predict_bodies(
 
     Raises:
         InvalidRecordError: a value that JSON, or the server, cannot take.
-        ValueError: no record.
+        ValueError: no record, or none in one request.
     """
     if not records:
         raise ValueError("expected at least one record, found none")
+    if rows_per_request < 1:
+        raise ValueError(f"rows_per_request: expected at least 1, found {rows_per_request}")
     params = {name: options[name] for name in PARAMS if options.get(name) is not None}
     for start in range(0, len(records), rows_per_request):
         part = records[start : start + rows_per_request]

@@ -29,6 +29,9 @@ LASTING = frozenset({"load_failed", "model_quarantined", "model_refused"})
 """Codes of a 503 that stands until the registry changes."""
 
 
+_LASTING_FAULTS = (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.TooManyRedirects)
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How often and how long to try: at most `tries` times, within `deadline_s` in all.
@@ -56,7 +59,7 @@ class Attempts:
         """Until the deadline; never 0, which would mean no limit to some."""
         return max(self._deadline - self._clock(), 0.001)
 
-    def wait_s(self, outcome: httpx.Response | httpx.TransportError) -> float | None:
+    def wait_s(self, outcome: httpx.Response | httpx.RequestError) -> float | None:
         """How long to wait before the next try; None where this outcome is the last."""
         self.made += 1
         if self.made >= self._policy.tries or not _may_pass(outcome):
@@ -93,7 +96,7 @@ def error_of(reply: httpx.Response) -> dict[str, object]:
     return error if isinstance(error, dict) else {}
 
 
-def _may_pass(outcome: httpx.Response | httpx.TransportError) -> bool:
-    if isinstance(outcome, httpx.TransportError):
-        return not isinstance(outcome, (httpx.UnsupportedProtocol, httpx.LocalProtocolError))
+def _may_pass(outcome: httpx.Response | httpx.RequestError) -> bool:
+    if isinstance(outcome, httpx.RequestError):
+        return not isinstance(outcome, _LASTING_FAULTS)
     return outcome.status_code in PASSING and error_of(outcome).get("code") not in LASTING
