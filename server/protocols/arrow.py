@@ -19,9 +19,9 @@ import orjson
 from pyfunc.answer import FloatArray
 from pyfunc.errors import InvalidValueError, RowShapeError
 from pyfunc.features import Columns, FeatureSchema
-from server.errors import InvalidTableError, TooManyRowsError
+from server.errors import InflationError, InvalidTableError, TooManyRowsError
 from server.media import Format
-from server.protocols.arrow_sizes import check_arrow_sizes
+from server.protocols.arrow_sizes import check_arrow_stream
 from server.protocols.columns import Column
 from server.protocols.parquet_sizes import check_parquet_sizes
 
@@ -54,10 +54,10 @@ def read_table(body: bytes, kind: Format, schema: FeatureSchema, limits: TableLi
         Columns as `FeatureSchema.encode_columns` takes them; a null is a missing value.
 
     Raises:
-        InvalidTableError: not what it says, or of columns other than numbers and text.
+        InvalidTableError: not what it says.
         RowShapeError: a name twice, or no row.
         UnknownFeatureError: a name the model does not have.
-        InvalidValueError: booleans, text for numbers or numbers for levels.
+        InvalidValueError: a column of neither numbers nor text, text for numbers or numbers for levels.
         TooManyRowsError, InflationError: over the limits.
     """
     with _broken_is_invalid(kind):
@@ -68,6 +68,7 @@ def read_table(body: bytes, kind: Format, schema: FeatureSchema, limits: TableLi
         raise RowShapeError("expected at least one row, found none")
     categories = {category.name for category in schema.categories}
     with _broken_is_invalid(kind):
+        _check_views(table, max_bytes=limits.max_bytes)
         return {
             name: (_levels if name in categories else _numbers)(name, table.column(name)) for name in given
         }
@@ -100,7 +101,7 @@ def write_table(
 def _read_arrow(body: bytes, features: FeatureSchema, limits: TableLimits) -> pa.Table:
     import pyarrow as pa  # noqa: PLC0415 - see above
 
-    check_arrow_sizes(body, max_bytes=limits.max_bytes)
+    check_arrow_stream(body, max_bytes=limits.max_bytes)
     batches, rows = [], 0
     with pa.ipc.open_stream(pa.py_buffer(body), options=pa.ipc.IpcReadOptions(use_threads=False)) as reader:
         _check_columns(reader.schema, features)
@@ -149,7 +150,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _check_columns(schema: pa.Schema, features: FeatureSchema) -> None:
@@ -159,11 +160,29 @@ def _check_columns(schema: pa.Schema, features: FeatureSchema) -> None:
     if len(set(schema.names)) < len(schema.names):
         raise RowShapeError("columns: expected each name once")
     features.check_names([name for name in schema.names if name != PANDAS_INDEX])
+    levels = {category.name for category in features.categories}
     for field in schema:
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         plain = pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
         if not (plain or _is_text(kind) or pa.types.is_null(kind)):
-            raise InvalidTableError("columns of numbers and text", found="a column of another type")
+            expected = "text or null" if field.name in levels else "a number or null"
+            name = str(kind).partition("<")[0].partition("[")[0]  # a nested type lists its parts
+            raise InvalidValueError(0, field.name, expected=expected, found=f"a {name}")
+
+
+def _check_views(table: pa.Table, *, max_bytes: int) -> None:
+    """Count the texts that views look at: any number of them may look at the same bytes."""
+    import pyarrow as pa  # noqa: PLC0415 - see above
+
+    total = 0
+    for chunk in (chunk for column in table.columns for chunk in column.chunks):
+        texts = chunk.dictionary if pa.types.is_dictionary(chunk.type) else chunk
+        if pa.types.is_string_view(texts.type) and len(texts):
+            # A view is 16 bytes, of which the first four are the length of its text.
+            lengths = np.frombuffer(texts.buffers()[1], dtype="<i4")[::4]
+            total += int(lengths[texts.offset : texts.offset + len(texts)].sum(dtype=np.int64))
+    if total > max_bytes:
+        raise InflationError(f"{max_bytes} bytes")
 
 
 def _numbers(name: str, column: pa.ChunkedArray) -> FloatArray:

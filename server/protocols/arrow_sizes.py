@@ -1,4 +1,4 @@
-"""How large an Arrow stream's compressed buffers become, read from its messages before any is decompressed.
+"""Whether an Arrow stream is whole, and how large it becomes: read before anything of it is decompressed.
 
 Source: the Arrow columnar format, "Encapsulated message format" and the flatbuffers of Message.fbs: a record
 batch lists its buffers; a compressed one begins with its length, little-endian. pyarrow verifies a message's
@@ -17,23 +17,29 @@ _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
 _DICTIONARY_DATA = 1
 _BUFFERS, _COMPRESSION = 2, 3
 _LENGTH_BYTES = 8
+_ENDS = (b"\xff\xff\xff\xff" + bytes(4), bytes(4))
+"""What closes a stream; the shorter one before version 0.15 of the format."""
 MAX_MESSAGES = 65_536
 """Batches hold thousands of rows; of fewer, each takes longer to read than to answer."""
 
 
-def check_arrow_sizes(body: bytes, *, max_bytes: int) -> None:
-    """Hold the sum of what its buffers become to a cap.
+def check_arrow_stream(body: bytes, *, max_bytes: int) -> None:
+    """Hold the sum of what its buffers become to a cap, and the stream to its end.
+
+    The format lets a writer leave the end mark out where closing the stream says as much. A body has no such
+    word: without the mark nobody knows whether the last batches were lost.
 
     Raises:
         InflationError: it is more.
-        InvalidTableError: too many messages.
+        InvalidTableError: too many messages, no end mark, or something behind it.
         pyarrow.ArrowException: no stream of messages.
     """
     import pyarrow as pa  # noqa: PLC0415 - only who is sent such a body needs it
 
-    total = 0
-    messages = pa.ipc.MessageReader.open_stream(pa.py_buffer(body))
-    for number, message in enumerate(_messages(messages)):
+    total = end = 0
+    source = pa.BufferReader(pa.py_buffer(body))
+    for number, message in enumerate(_messages(pa.ipc.MessageReader.open_stream(source))):
+        end = source.tell()
         if number > MAX_MESSAGES:
             raise InvalidTableError("an Arrow stream", found=f"more than {MAX_MESSAGES} messages")
         metadata = bytes(message.metadata)
@@ -46,6 +52,8 @@ def check_arrow_sizes(body: bytes, *, max_bytes: int) -> None:
                 total += max(_i64(data, offset), 0)  # -1: left as it was
         if total > max_bytes:
             raise InflationError(f"{max_bytes} bytes")
+    if body[end:] not in _ENDS:
+        raise InvalidTableError("one Arrow stream up to its end mark", found="none, or something after it")
 
 
 def _messages(reader: Any) -> Any:  # noqa: ANN401 - pyarrow has no types for them

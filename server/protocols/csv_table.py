@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from io import StringIO
 
@@ -31,7 +32,7 @@ def read_csv(body: bytes, schema: FeatureSchema, *, max_rows: int) -> Columns:
     """Read a table.
 
     Args:
-        body: UTF-8 text.
+        body: UTF-8 text; a byte order mark before it, as Excel writes one, is passed over.
         schema: says which columns hold levels; all others hold numbers.
         max_rows: most rows.
 
@@ -46,7 +47,7 @@ def read_csv(body: bytes, schema: FeatureSchema, *, max_rows: int) -> Columns:
         TooManyRowsError: more than `max_rows`.
     """
     try:
-        lines = _lines(body.decode("utf-8"))
+        lines = _lines(body.removeprefix(BOM_UTF8).decode("utf-8"))
         header = [name.strip() for name in next(lines, [])]
         rows: list[list[str]] = []
         for cells in lines:

@@ -15,12 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyfunc.errors import ModelError
-from pyfunc.features import FeatureSchema
+from pyfunc.errors import InvalidValueError, ModelError, UnknownFeatureError
+from pyfunc.features import Category, FeatureSchema
 from server.body import MAX_RATIO, Inflater
-from server.errors import InflationError, ServerError
+from server.errors import InflationError, InvalidTableError, ServerError
 from server.media import Format, answer_format
 from server.protocols.arrow import TableLimits, read_table
+from server.protocols.csv_table import read_csv
 from tests.bundles import LINEAR, expected
 from tests.server.conftest import CATEGORY
 from tests.server.forms import (
@@ -142,8 +143,8 @@ BAD_TABLES: dict[str, tuple[pa.Table, int, str]] = {
     "booleans": (table(**{NAME: [True]}), 422, "invalid_value"),
     "infinity": (table(**{NAME: [np.inf]}), 422, "invalid_value"),
     "beyond float32": (table(**{NAME: [1e300]}), 422, "invalid_value"),
-    "lists": (table(**{NAME: [[1.0]]}), 400, "invalid_table"),
-    "timestamps": (table(**{NAME: pa.array([0], pa.timestamp("s"))}), 400, "invalid_table"),
+    "lists": (table(**{NAME: [[1.0]]}), 422, "invalid_value"),
+    "timestamps": (table(**{NAME: pa.array([0], pa.timestamp("s"))}), 422, "invalid_value"),
     "no rows": (table().slice(0, 0), 422, "invalid_shape"),
     "nothing known": (pa.table({NAME: pa.nulls(1, pa.float64())}), 422, "no_known_feature"),
 }
@@ -246,6 +247,83 @@ def test_an_arrow_buffers_length_is_where_the_format_says() -> None:
     body[at : at + 8] = struct.pack("<q", 2**40)
     with pytest.raises(InflationError):
         read_table(bytes(body), Format.ARROW, SCHEMA, SMALL)
+
+
+TWO_BATCHES = pa.Table.from_batches([pa.record_batch({"a": [1.0, 2.0]}), pa.record_batch({"a": [3.0]})])
+END = bytes.fromhex("ffffffff00000000")
+
+
+def as_streams(*tables: pa.Table) -> bytes:
+    """One stream after another."""
+    return b"".join(as_arrow(table) for table in tables)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        as_streams(TWO_BATCHES, TWO_BATCHES),
+        as_streams(TWO_BATCHES) + b"junk",
+        as_streams(TWO_BATCHES) + END,
+        as_streams(TWO_BATCHES).removesuffix(END),
+        as_streams(TWO_BATCHES.slice(0, 2)).removesuffix(END),
+        as_streams(TWO_BATCHES.slice(0, 0)).removesuffix(END),
+    ],
+    ids=["two", "junk", "two ends", "no end", "cut after a batch", "a schema alone"],
+)
+def test_an_arrow_stream_is_whole_and_alone(body: bytes) -> None:
+    """Rows behind its end, or lost before it, are never passed over in silence."""
+    with pytest.raises(InvalidTableError, match="end mark"):
+        read_table(body, Format.ARROW, SCHEMA, SMALL)
+
+
+def test_an_end_mark_of_the_old_format_is_one() -> None:
+    """Streams of before Arrow 0.15 end with four bytes."""
+    body = as_arrow(TWO_BATCHES, use_legacy_format=True, metadata_version=pa.MetadataVersion.V4)
+    assert body.endswith(bytes(4))
+    assert [1.0, 2.0, 3.0] == list(read_table(body, Format.ARROW, SCHEMA, SMALL)["a"])
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_column_of_another_type_is_named(kind: Format) -> None:
+    """A value of another type, as it is in JSON."""
+    made = pa.table({"a": [1.0], "b": pa.array([0], pa.timestamp("s"))})
+    with pytest.raises(
+        InvalidValueError, match="'b': expected a number or null, found a timestamp"
+    ) as caught:
+        read_table(WRITERS[kind](made), kind, SCHEMA, SMALL)
+    assert "b" == caught.value.feature
+
+
+LEVELS = FeatureSchema(("a", "b__x", "b__y"), (Category("b", ("x", "y")),), np.zeros(3))
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_views_of_texts_are_texts(kind: Format) -> None:
+    """As polars writes them."""
+    texts = pa.array(["x", None, "y"]).cast(pa.string_view())
+    made = WRITERS[kind](pa.table({"a": [1.0, 2.0, 3.0], "b": texts}))
+    assert ["x", None, "y"] == read_table(made, kind, LEVELS, SMALL)["b"]
+
+
+def test_views_that_share_their_bytes_are_counted_one_by_one() -> None:
+    """A megabyte that a thousand views look at would be a thousand megabytes of text."""
+    view, text = pa.array(["x" * 2**19]).cast(pa.string_view()).buffers()[1:]
+    views = pa.Array.from_buffers(pa.string_view(), 1000, [None, pa.py_buffer(bytes(view) * 1000), text])
+    body = as_arrow(pa.table({"a": np.zeros(1000), "b": views}))
+    assert len(body) < 2**20
+    with pytest.raises(InflationError):
+        read_table(body, Format.ARROW, LEVELS, SMALL)
+
+
+@pytest.mark.parametrize("marks", [1, 2])
+def test_one_byte_order_mark_is_passed_over(marks: int) -> None:
+    """As Excel writes it before a table; a second one is a part of the name."""
+    body = b"\xef\xbb\xbf" * marks + b"a,b\n1,2\n"
+    if marks == 1:
+        assert [1.0] == read_csv(body, SCHEMA, max_rows=1)["a"].tolist()  # type: ignore[union-attr]
+    else:
+        with pytest.raises(UnknownFeatureError):
+            read_csv(body, SCHEMA, max_rows=1)
 
 
 BAD_CSV: dict[str, tuple[str, int, str]] = {
