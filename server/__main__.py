@@ -31,7 +31,9 @@ def run(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         if arguments.command == "key":
-            return print_key(KeyRequest(arguments.name, tuple(arguments.model or (ALL,)), arguments.expires))
+            models = tuple(arguments.model or (ALL,))
+            rate = arguments.requests_per_minute
+            return print_key(KeyRequest(arguments.name, models, arguments.expires, rate))
         settings = Settings.from_environ(os.environ)
         configure_logs(settings.log_level)
         return check(settings) if arguments.command == "check" else serve(settings)
@@ -63,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         "--model", action="append", metavar="ID", help="id or pattern; repeatable (default: all)"
     )
     key.add_argument("--expires", default="", metavar="ISO8601", help="default: never")
+    key.add_argument("--requests-per-minute", type=int, metavar="N", help="default: as the server is set")
     return parser
 
 

@@ -30,7 +30,9 @@ class Access:
             CredentialsUnavailableError, CredentialsError: they cannot be read, or are not as they should be.
         """
         source, rate = source_of(rules), rules.requests_per_minute
-        keyring = source and Keyring(source, refresh_s=rules.refresh_s, requests_per_minute=rate)
+        keyring = source and Keyring(
+            source, name=rules.keys_source, refresh_s=rules.refresh_s, requests_per_minute=rate
+        )
         tokens = None
         if rules.oidc_issuer:
             jwks = Jwks(rules.oidc_issuer, rules.oidc_jwks_url)

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pyfunc.documents import SHA256
-from server.access.callers import ALL, Caller
+from server.access.callers import ALL, PATTERN, Caller
 from server.access.keys import KEY_ID, KeyText
 from server.errors import CredentialsError
 
@@ -25,6 +25,14 @@ MOST_KEYS = 2
 MAX_BYTES = 2**20
 _CLIENT = frozenset({"name", "models", "keys", "requests_per_minute"})
 _KEY = frozenset({"id", "sha256", "expires"})
+_WORDS = {
+    dict: "an object",
+    list: "a list",
+    str: "text",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +40,9 @@ class _Accepted:
     sha256: str
     expires: datetime | None
     caller: Caller
+
+    def is_over(self, now: datetime) -> bool:
+        return self.expires is not None and self.expires <= now
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +53,17 @@ class Credentials:
 
     def caller(self, key: KeyText, now: datetime) -> Caller | None:
         """Whose key it is; None if it is nobody's, or no longer."""
+        accepted = self._found(key)
+        return None if accepted is None or accepted.is_over(now) else accepted.caller
+
+    def is_expired(self, key: KeyText, now: datetime) -> bool:
+        """Whether it was somebody's."""
+        accepted = self._found(key)
+        return accepted is not None and accepted.is_over(now)
+
+    def _found(self, key: KeyText) -> _Accepted | None:
         accepted = self.keys.get(key.key_id)
-        if accepted is None or not hmac.compare_digest(accepted.sha256, key.sha256):
-            return None
-        return accepted.caller if accepted.expires is None or now < accepted.expires else None
+        return accepted if accepted and hmac.compare_digest(accepted.sha256, key.sha256) else None
 
 
 def parse_credentials(data: bytes, *, requests_per_minute: int | None = None) -> Credentials:
@@ -56,16 +74,16 @@ def parse_credentials(data: bytes, *, requests_per_minute: int | None = None) ->
         requests_per_minute: of clients that say nothing of it.
 
     Raises:
-        CredentialsError: anything is not as above; unknown fields too, since a misspelt `expires` would let a
-            key live for ever.
+        CredentialsError: anything is not as above; unknown and doubled fields too, since a misspelt
+            `expires`, or a second one of null, would let a key live for ever.
     """
     if len(data) > MAX_BYTES:
         raise CredentialsError(f"expected at most {MAX_BYTES} bytes")
     try:
-        document = json.loads(data)
+        document = json.loads(data, object_pairs_hook=_once)
     except (ValueError, RecursionError) as exc:
         raise CredentialsError("expected JSON") from exc
-    clients = _list(_object(document, "the document", {"clients"}), "clients", "the document")
+    clients = _list(_object(document, "", {"clients"}), "clients", "")
     accepted: dict[str, _Accepted] = {}
     names: set[str] = set()
     for number, raw in enumerate(clients):
@@ -87,8 +105,12 @@ def _client(
         raise CredentialsError(f"{where}: expected a name of its own, found {name!r} twice")
     names.add(name)
     models = tuple(_list(client, "models", where))
-    if not models or not all(isinstance(model, str) and model for model in models):
-        raise CredentialsError(f"{where}.models: expected ids or patterns, [{ALL!r}] for all models")
+    for model in models or [None]:
+        if not isinstance(model, str) or not PATTERN.match(model):
+            found = f"found {model[:40]!r}" if isinstance(model, str) else "found other values, or none"
+            raise CredentialsError(
+                f"{where}.models: expected ids, or patterns with '*' alone, [{ALL!r}] for all models, {found}"
+            )
     keys = _list(client, "keys", where)
     if not 1 <= len(keys) <= MOST_KEYS:
         raise CredentialsError(f"{where}.keys: expected one key, or two during a change, found {len(keys)}")
@@ -105,12 +127,26 @@ def _client(
         yield key_id, _Accepted(digest, _instant(key.get("expires"), here), caller)
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, whose fields come once each: `json` would take the last of them."""
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise CredentialsError(f"expected each field once, found {twice[:40]!r} twice")
+    return document
+
+
+def _at(*where: str) -> str:
+    return f"{'.'.join(filter(None, where))}: " if any(where) else ""
+
+
 def _object(raw: object, where: str, known: Iterable[str]) -> Mapping[str, Any]:
     if not isinstance(raw, dict):
-        raise CredentialsError(f"{where}: expected an object, found {type(raw).__name__}")
+        raise CredentialsError(f"{_at(where)}expected an object, found {_WORDS.get(type(raw), 'null')}")
     if foreign := sorted(set(raw) - set(known)):
         raise CredentialsError(
-            f"{where}: expected {', '.join(sorted(known))}, found also {foreign[0][:40]!r}"
+            f"{_at(where)}expected {', '.join(sorted(known))}, found also {foreign[0][:40]!r}"
         )
     return raw
 
@@ -118,14 +154,15 @@ def _object(raw: object, where: str, known: Iterable[str]) -> Mapping[str, Any]:
 def _list(document: Mapping[str, Any], name: str, where: str) -> list[Any]:
     found = document.get(name)
     if not isinstance(found, list):
-        raise CredentialsError(f"{where}.{name}: expected a list, found {type(found).__name__}")
+        kind = _WORDS.get(type(found), "null") if name in document else "nothing"
+        raise CredentialsError(f"{_at(where, name)}expected a list, found {kind}")
     return found
 
 
 def _text(document: Mapping[str, Any], name: str, where: str) -> str:
     found = document.get(name)
     if not isinstance(found, str) or not found or not found.isprintable():
-        raise CredentialsError(f"{where}.{name}: expected text")
+        raise CredentialsError(f"{_at(where, name)}expected text")
     return found
 
 

@@ -16,12 +16,14 @@ from server.access.keyring import Keyring
 from server.access.keys import read_key
 from server.access.rates import Rates
 from server.access.tokens import Tokens
-from server.errors import TooManyRequestsError, UnauthenticatedError
+from server.errors import TokenKeysUnavailableError, TooManyRequestsError, UnauthenticatedError
 from server.middleware import Headers, context_of
 
 ANONYMOUS = frozenset({"/health", "/live"})
 WRONG_TRIES_PER_MINUTE = 20
 """Of one address; of version 6, of one network of 64 bits, which is what one customer gets."""
+UNAUTHENTICATED, OVER_ALLOWANCE = "unauthenticated", "over_allowance"
+"""Routes, to log and metrics, of requests that come no further."""
 _BEARER = b"bearer "
 _NETWORK_BITS = 64
 
@@ -36,7 +38,11 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let in, or raise what the middleware answers."""
         if scope["type"] == "http" and scope["path"] not in ANONYMOUS:
-            caller = await self._caller(scope["headers"])
+            try:
+                caller = await self._caller(scope["headers"])
+            except TokenKeysUnavailableError:
+                context_of(scope).route = UNAUTHENTICATED
+                raise
             if caller is None:
                 self._refuse(scope)
             self._admit(scope, caller)
@@ -57,16 +63,30 @@ class Gate:
         context.caller = caller
         context.facts.update(caller=caller.name, credential=caller.credential)
         rate = caller.requests_per_minute
-        if rate is not None and (wait_s := self._allowances.wait_s(caller.name, rate)):
+        if rate is not None and (wait_s := self._allowances.wait_s((caller.is_token, caller.name), rate)):
+            context.route = OVER_ALLOWANCE
             raise TooManyRequestsError(wait_s)
 
     def _refuse(self, scope: Scope) -> NoReturn:
         """A good credential always gets in, from wherever; the address of wrong ones is told to wait."""
+        context = context_of(scope)
+        context.route = UNAUTHENTICATED
+        context.facts.update(self._reason(scope["headers"]))
         address = _network(scope["client"][0] if scope["client"] else "")
         if wait_s := self._wrong_tries.wait_s(address, WRONG_TRIES_PER_MINUTE):
             structlog.get_logger().warning("access.refused", address=address, wait_s=round(wait_s, 1))
             raise TooManyRequestsError(wait_s)
         raise UnauthenticatedError
+
+    def _reason(self, headers: Headers) -> dict[str, str]:
+        """What the log tells of a credential that is not accepted; a key's id is no secret."""
+        credential = _bearer(headers)
+        if credential is None:
+            return {"refused": "missing"}
+        if (key := read_key(credential)) is None:
+            return {"refused": "unknown" if self._tokens is None else "token"}
+        is_expired = self._keyring is not None and self._keyring.is_expired(key)
+        return {"refused": "expired" if is_expired else "unknown", "credential": key.key_id}
 
 
 def _bearer(headers: Headers) -> str | None:

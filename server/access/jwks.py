@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from server.errors import CredentialsUnavailableError
+from server.errors import CredentialsUnavailableError, TokenKeysUnavailableError
 
 if TYPE_CHECKING:
     from jwt import PyJWKSet
@@ -42,13 +42,19 @@ class Jwks:
         self._refreshing: asyncio.Task[None] | None = None
 
     async def key(self, key_id: str) -> Any | None:  # noqa: ANN401 - PyJWT's, which is loaded late
-        """The public key of this id, None if the issuer has none, or cannot be asked and never was."""
+        """The public key of this id, None if the issuer has none.
+
+        Raises:
+            TokenKeysUnavailableError: the issuer cannot be asked, and its last answer is too old.
+        """
         if self._known(key_id) is None or self._age_s() > STALE_S:
             await self._refresh()
         elif self._age_s() > FRESH_S:
             # Nobody waits for what is only a precaution.
             self._refreshing = asyncio.create_task(self._refresh())
-        return self._known(key_id) if self._age_s() <= STALE_S else None
+        if self._keys is None or self._age_s() > STALE_S:
+            raise TokenKeysUnavailableError
+        return self._known(key_id)
 
     def start(self) -> None:
         """Fetch the keys before the first token comes; without them the server starts all the same."""

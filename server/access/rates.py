@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 WINDOW_S = 60.0
 
@@ -18,10 +18,10 @@ class Rates:
 
     def __init__(self, *, most_names: int = 10_000, clock: Callable[[], float] = time.monotonic) -> None:
         self._most, self._clock = most_names, clock
-        self._due: OrderedDict[str, float] = OrderedDict()
+        self._due: OrderedDict[Hashable, float] = OrderedDict()
         """When each name's used-up time will have passed."""
 
-    def wait_s(self, name: str, per_minute: int) -> float:
+    def wait_s(self, name: Hashable, per_minute: int) -> float:
         """Take one from the name's allowance: 0 if there was one, else the seconds until there is."""
         now = self._clock()
         due = max(self._due.get(name, now), now) + WINDOW_S / per_minute

@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from typing import Any
 
-from server.access.callers import ALL, Caller
+from server.access.callers import ALL, PATTERN, Caller
 from server.access.jwks import Jwks
 
 ALGORITHMS = ("RS256", "ES256")
@@ -41,7 +41,11 @@ class Tokens:
         return found[1] if found is not None and time.time() < found[0] else None
 
     async def caller(self, token: str) -> Caller | None:
-        """Whose token it is; None if it is not to be accepted."""
+        """Whose token it is; None if it is not to be accepted.
+
+        Raises:
+            TokenKeysUnavailableError: that cannot be told now.
+        """
         import jwt  # noqa: PLC0415 - only where tokens are accepted
 
         if len(token) > MAX_TOKEN:
@@ -62,7 +66,8 @@ class Tokens:
             )
         except jwt.PyJWTError:
             return None
-        caller = Caller(str(claims["sub"])[:MAX_SUBJECT], "token", _models(claims), self._rate)
+        subject = str(claims["sub"])[:MAX_SUBJECT]
+        caller = Caller(subject, "token", _models(claims), self._rate, is_token=True)
         self._remember(token, float(claims["exp"]), caller)
         return caller
 
@@ -80,9 +85,8 @@ def _models(claims: dict[str, Any]) -> tuple[str, ...]:
     if SCOPE in scopes:
         return (ALL,)
     prefix = f"{SCOPE}:"
-    return tuple(
-        scope[len(prefix) :] for scope in scopes if isinstance(scope, str) and scope.startswith(prefix)
-    )
+    named = (scope[len(prefix) :] for scope in scopes if isinstance(scope, str) and scope.startswith(prefix))
+    return tuple(pattern for pattern in named if PATTERN.match(pattern))
 
 
 def _name(token: str) -> bytes:

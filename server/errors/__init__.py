@@ -10,6 +10,7 @@ from server.errors.access import (
     CredentialsError,
     CredentialsUnavailableError,
     ModelForbiddenError,
+    TokenKeysUnavailableError,
     TooManyRequestsError,
     UnauthenticatedError,
 )
@@ -102,6 +103,7 @@ __all__ = [
     "TargetTooLongError",
     "TooManyConnectionsError",
     "TooManyPartsError",
+    "TokenKeysUnavailableError",
     "TooManyRequestsError",
     "TooManyRowsError",
     "UnauthenticatedError",

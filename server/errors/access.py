@@ -8,14 +8,26 @@ from server.errors.root import MAX_NAME, ServerError
 
 
 class UnauthenticatedError(ServerError):
-    """No credential, or none that is accepted; which of the two, and why, is not told."""
+    """No credential, or none that is accepted; which of the two, and why, is for the log alone."""
 
     code = "unauthenticated"
 
     def __init__(self) -> None:
         super().__init__(
-            "expected a valid credential in the header 'Authorization: Bearer ...', found none; ask the "
-            "operator for an API key"
+            "expected a valid credential in the header 'Authorization: Bearer ...', found none that is "
+            "accepted (missing, wrong or expired); ask the operator for an API key"
+        )
+
+
+class TokenKeysUnavailableError(ServerError):
+    """The identity provider's keys are not there, or too old: whose a token is cannot be told now."""
+
+    code = "token_keys_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "expected the identity provider's keys, which tokens are verified with, found none of the last "
+            "day; come back later, or use an API key"
         )
 
 
@@ -49,8 +61,9 @@ class CredentialsError(ServerError):
 
     code = "invalid_credentials"
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(f"credentials: {problem}")
+    def __init__(self, problem: str, *, source: str = "") -> None:
+        self.problem = problem
+        super().__init__(f"credentials: {source}{': ' if source else ''}{problem}")
 
 
 class CredentialsUnavailableError(ServerError):

@@ -6,7 +6,12 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 from pyfunc.errors import ArtifactError, NonFiniteAnswerError, OptionError, RecordError
-from server.errors.access import ModelForbiddenError, TooManyRequestsError, UnauthenticatedError
+from server.errors.access import (
+    ModelForbiddenError,
+    TokenKeysUnavailableError,
+    TooManyRequestsError,
+    UnauthenticatedError,
+)
 from server.errors.admission import DeadlineExceededError, OverloadedError, ShuttingDownError
 from server.errors.edge import (
     HeadTooLargeError,
@@ -46,6 +51,7 @@ STATUS: Mapping[type[BaseException], HTTPStatus] = {
     InvalidTableError: HTTPStatus.BAD_REQUEST,
     InvalidCompressionError: HTTPStatus.BAD_REQUEST,
     UnauthenticatedError: HTTPStatus.UNAUTHORIZED,
+    TokenKeysUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     ModelForbiddenError: HTTPStatus.FORBIDDEN,
     TooManyRequestsError: HTTPStatus.TOO_MANY_REQUESTS,
     UnknownModelError: HTTPStatus.NOT_FOUND,

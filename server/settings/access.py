@@ -63,6 +63,16 @@ class AccessRules:
         """Whether API keys are accepted."""
         return bool(self.keys or self.keys_file or self.keys_secret)
 
+    @property
+    def keys_source(self) -> str:
+        """Which variable leads to the credentials document, and where; never the document itself."""
+        names = (self.keys and "", self.keys_file, self.keys_secret)
+        given = (self.keys, self.keys_file, self.keys_secret)
+        return next(
+            (f"{key} {name}".strip() for key, name, is_it in zip(_KEYS, names, given, strict=True) if is_it),
+            "",
+        )
+
     @classmethod
     def read(cls, read: Reader) -> Self:
         """Read the variables."""

@@ -95,6 +95,11 @@ def test_two_keys_live_together() -> None:
 GOOD = {"id": "abcd", "sha256": "0" * 64}
 
 
+TWICE = document(keys=[{**GOOD, "expires": "2026-01-01"}]).replace(
+    b'"expires"', b'"expires": null, "expires"'
+)
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -117,6 +122,15 @@ GOOD = {"id": "abcd", "sha256": "0" * 64}
         (document(requests_per_minute=0), "requests_per_minute"),
         (document(requests_per_minute=True), "requests_per_minute"),
         (document(scope="all"), "found also 'scope'"),
+        (b"{}", r"credentials: clients: expected a list, found nothing"),
+        (b'{"clients": null}', "clients: expected a list, found null"),
+        (b'{"clients": [7]}', r"clients\[0\]: expected an object, found a number"),
+        (b'{"clients": [], "clients": []}', "expected each field once, found 'clients' twice"),
+        (TWICE, "expected each field once, found 'expires' twice"),
+        (document(models=["rates[12]"]), "found 'rates\\[12\\]'"),
+        (document(models=["rate?"]), "found 'rate\\?'"),
+        (document(models=["rates", ""]), "models: expected"),
+        (document(models=["a b"]), "models: expected"),
     ],
 )
 def test_what_is_wrong_with_a_document_is_said(data: bytes, message: str) -> None:
