@@ -152,6 +152,20 @@ def test_a_misspelt_feature_names_the_nearest(server: Running) -> None:
     assert {"nearest": {NAME[:-2]: NAME}} == error["details"]
 
 
+def test_of_many_mistakes_ten_are_told(server: Running) -> None:
+    """And how many there are: the answer does not grow with them."""
+    unknown = {f"{NAME}_{number}": 1.0 for number in range(50)}
+    error = check_error(post(server, json.dumps(unknown).encode()), 422, "unknown_feature")
+    assert {"nearest": dict.fromkeys(list(unknown)[:10], NAME)} == error["details"]
+    assert "50 unknown" in str(error["message"])
+    missing = expected(FOREST).columns[1:]
+    assert len(missing) > 10
+    reply = server.client.post(f"/predict/{FOREST}?missing=reject", json={NAME: 1.0})
+    details = check_error(reply, 422, "missing_feature")["details"]
+    assert isinstance(details, dict)
+    assert list(missing[:10]) == details["missing"]
+
+
 @pytest.mark.parametrize("params", OPTIONS.values(), ids=OPTIONS)
 def test_an_option_nobody_can_follow_is_422(server: Running, params: dict[str, object]) -> None:
     """Unknown, mistyped or out of range, in the body."""
