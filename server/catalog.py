@@ -168,6 +168,11 @@ class Catalog:
         return tuple(ref for ref in self.wanted if ref not in self.served and ref not in self.refused)
 
     @property
+    def unseen(self) -> tuple[str, ...]:
+        """Ids that must be loaded and that the index does not have."""
+        return tuple(ref.model_id for ref in self.refused if not ref.version)
+
+    @property
     def due(self) -> tuple[Ref, ...]:
         """Versions that should be in memory and are not: wanted ones, and those another stands in for."""
         stood_in_for = (Ref(name, self.index.models[name].current) for name in self.standing)

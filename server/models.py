@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 
@@ -50,7 +51,10 @@ class Models:
         cache: DiskCache | None = None,
         memory: Memory | None = None,
         refresh_s: float = REFRESH_S,
+        named: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
+        """Read nothing yet; `named` holds what settings name, by setting: `{id}` or `{id}@{version}`."""
+        self._named = named or {}
         self._index = IndexFollower(mirror, cache)
         self._loader = VersionLoader(mirror, cache, memory or Memory())
         self._shelf = Shelf(residency or Residency())
@@ -118,7 +122,7 @@ class Models:
         """
         catalog = self.catalog
         if not self._shelf.was_ready:
-            raise NotReadyError(len(catalog.waiting))
+            raise NotReadyError(len(catalog.waiting), unseen=catalog.unseen)
 
     # ---- loading ---------------------------------------------------------------------------------------
 
@@ -159,6 +163,7 @@ class Models:
             if index is not None:
                 self._shelf.move_to(index)
                 self._log.info("index.followed", models=len(index.models))
+                self._tell_unknown()
             elif self._index.state.error is None:
                 self._shelf.forget_passing_refusals()
             self._index_tried.set()
@@ -168,6 +173,17 @@ class Models:
             self._load_due(catalog, again=index is not None or waited_s > _REFUSED_AGAIN_S)
             self._shelf.give_back_dropped()
             return self._index.state.error is None and not self._is_passing_refused()
+
+    def _tell_unknown(self) -> None:
+        """Warn of every setting that names nothing in the index: a slip of the pen, or a model to come."""
+        for setting, references in self._named.items():
+            for reference in references:
+                try:
+                    self.catalog.resolve(reference)
+                except ServerError as exc:
+                    self._log.warning(
+                        "setting.names_no_model", setting=setting, reference=reference, code=exc.code
+                    )
 
     def load(self, ref: Ref) -> Served:
         """The version, loaded if it is not yet; one load however many callers.

@@ -34,4 +34,9 @@ def open_models(settings: Settings, *, with_cache: bool = True) -> Models:
         cache=cache,
         memory=Memory(memory_bytes),
         refresh_s=rules.refresh_s,
+        named={
+            "TAUSERVE_PRELOAD": rules.preload,
+            "TAUSERVE_PIN": rules.pins,
+            "TAUSERVE_DEFAULT_MODEL": (default,) if (default := settings.requests.default_model) else (),
+        },
     )

@@ -26,7 +26,7 @@ class Shelf:
         self.catalog: Catalog | None = None
         """The present snapshot; None before the first index. Read it once, then go on with what it was."""
         self.was_ready = False
-        """Whether every wanted version was loaded or refused once; what is new since then loads beside."""
+        """Whether every wanted version was seen, and loaded or refused, once; what is new loads beside."""
 
     def move_to(self, index: Index) -> None:
         """Follow another index."""
@@ -95,7 +95,7 @@ class Shelf:
             after = after.without(self._residency.superseded(before, after))
         after = after.without(self._residency.over_budget(after))
         self.catalog = after
-        self.was_ready = self.was_ready or not after.waiting
+        self.was_ready = self.was_ready or not (after.waiting or after.unseen)
         if before is None:
             return
         kept = {id(entry.model) for entry in after.ready.values()}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from pyfunc.errors import MAX_LISTED
 from server.errors.root import MAX_NAME, ServerError
 
 
@@ -12,7 +13,14 @@ class NotReadyError(ServerError):
 
     code = "not_ready"
 
-    def __init__(self, waiting: int | None = None) -> None:
+    def __init__(self, waiting: int | None = None, *, unseen: Sequence[str] = ()) -> None:
+        if unseen and not waiting:
+            listed = ", ".join(repr(name) for name in unseen[:MAX_LISTED])
+            super().__init__(
+                f"expected all models of TAUSERVE_PRELOAD loaded, found none named {listed}; correct the name, "
+                "or register the model and sync"
+            )
+            return
         what = "the index" if waiting is None else f"{waiting} model(s)"
         super().__init__(f"expected all models loaded, found {what} still loading; try again")
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from pyfunc.contract import INDEX_KEY, MANIFEST, ONNX_FILE
 from pyfunc.places import Bucket, Folder
@@ -27,6 +28,7 @@ from server.errors import (
 )
 from server.mirror import FolderMirror, Mirror, open_mirror
 from server.models import Models
+from server.residency import Residency
 from tests.aws import AwsEndpoint, free_port
 from tests.bundles import FOREST, LINEAR, expected
 from tests.mirrors import Artifact, MirrorFolder, flip_bit
@@ -230,3 +232,31 @@ def test_a_store_that_does_not_answer_is_transient(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     with pytest.raises(MirrorUnavailableError):
         Models(open_mirror(Bucket("b"))).load_all()
+
+
+def test_what_must_be_loaded_must_have_been_seen(
+    mirror: MirrorFolder, artifacts: Mapping[str, Artifact]
+) -> None:
+    """A misspelt `TAUSERVE_PRELOAD` takes no requests; what is withdrawn later changes nothing."""
+    models = Models(FolderMirror(mirror.root), residency=Residency(preload=("other", "late")))
+    models.load_all()
+    with pytest.raises(NotReadyError, match="'late'"):
+        models.check_ready()
+    assert "starting" == models.status
+    mirror.publish("late", artifacts[LINEAR])
+    mirror.write_index()
+    models.refresh()
+    models.check_ready()
+
+
+def test_settings_that_name_no_model_are_told(mirror: MirrorFolder) -> None:
+    """Whenever an index comes that lacks it, by the setting's name."""
+    named = {"TAUSERVE_PIN": ("other", "other@" + "0" * 64), "TAUSERVE_DEFAULT_MODEL": ("nobody",)}
+    models = Models(FolderMirror(mirror.root), named=named)
+    with capture_logs() as lines:
+        models.load_all()
+        models.refresh()
+    told = [
+        (line["setting"], line["reference"]) for line in lines if line["event"] == "setting.names_no_model"
+    ]
+    assert [("TAUSERVE_PIN", "other@" + "0" * 64), ("TAUSERVE_DEFAULT_MODEL", "nobody")] == told
