@@ -13,7 +13,8 @@ MAX_LISTED = 10
 """Most names in one message."""
 MAX_NAME = 128
 """Most characters of a caller's name that a message repeats."""
-MAX_COMPARED = 256
+MIN_PART = 3
+"""Fewest characters by which a longer name is recognised."""
 
 
 class ModelError(Exception):
@@ -174,9 +175,11 @@ class RecordError(ModelError):
 
 
 def _nearest(name: str, known: Sequence[str]) -> str | None:
-    """The known name most like this one; of very many, only one that is alike, to bound the search."""
-    cutoff = 0.0 if len(known) <= MAX_COMPARED else 0.6
-    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=cutoff)), None)
+    """The known name most like this one, or one that it is a part of; None where any would be a guess."""
+    alike = difflib.get_close_matches(name, known, n=1)
+    if alike or len(name) < MIN_PART:
+        return next(iter(alike), None)
+    return next((other for other in known if name.lower() in other.lower()), None)
 
 
 class UnknownFeatureError(RecordError):
@@ -187,14 +190,17 @@ class UnknownFeatureError(RecordError):
     def __init__(self, unknown: Sequence[str], known: Sequence[str]) -> None:
         names = [name[:MAX_NAME] for name in unknown[:MAX_LISTED]]
         self.nearest = {name: _nearest(name, known) for name in names}
-        listed = "; ".join(f"{name!r} (nearest: {near!r})" for name, near in self.nearest.items())
+        listed = "; ".join(
+            repr(name) if near is None else f"{name!r} (nearest: {near!r})"
+            for name, near in self.nearest.items()
+        )
         super().__init__(
             f"{len(unknown)} unknown feature(s): {listed}; the model knows {len(known)} features"
         )
 
     @property
     def details(self) -> dict[str, object]:
-        """Each unknown name with the nearest known one."""
+        """Each unknown name with the nearest known one, null where none is like it."""
         return {"nearest": self.nearest}
 
 

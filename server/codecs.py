@@ -6,6 +6,7 @@ values are is for `pyfunc.features` to say.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -20,13 +21,15 @@ from pyfunc.features import Encoded
 from pyfunc.model import HybridCausalModel
 from pyfunc.query import EffectQuery
 from server import brackets
-from server.errors import InvalidJsonError, TooManyRowsError
+from server.errors import InvalidJsonError, NumberRangeError, ServerError, TooManyRowsError
 
 Record = Mapping[str, object]
 
 MAX_DEPTH = 32
 """Levels of a document: no valid request has more than five."""
+_POSITION = re.compile(r"at line \d+ column \d+\Z")
 _CONTAINERS = frozenset({dict, list})
+_MLFLOW = frozenset({"dataframe_split", "dataframe_records", "inputs"})
 _WRAPPER = frozenset({"instances", "params"})
 
 
@@ -47,6 +50,7 @@ def parse_json(body: bytes, *, max_containers: int) -> Any:  # noqa: ANN401 - an
 
     Raises:
         InvalidJsonError: broken text, NaN or Infinity, duplicate keys, trailing data, bad UTF-8, too deep.
+        NumberRangeError: a number of thousands of digits.
         TooManyPartsError: more objects and lists; the text was not parsed.
     """
     containers = brackets.count(body)
@@ -55,10 +59,18 @@ def parse_json(body: bytes, *, max_containers: int) -> Any:  # noqa: ANN401 - an
     try:
         document = jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError as exc:
-        raise InvalidJsonError(str(exc)) from exc
+        raise _refusal(str(exc)) from exc
     if containers > MAX_DEPTH:  # fewer cannot be nested deeper
         _check_depth(document)
     return document
+
+
+def _refusal(found: str) -> ServerError:
+    """The parser's words, but for a key that they repeat, and for a number that is JSON all the same."""
+    where = found[at.start() :] if (at := _POSITION.search(found)) else ""
+    if found.startswith("Detected duplicate key"):
+        return InvalidJsonError(f"a key twice {where}")
+    return NumberRangeError(where) if found.startswith("number out of range") else InvalidJsonError(found)
 
 
 def _check_depth(document: object) -> None:
@@ -100,6 +112,22 @@ def parse_predict(body: bytes, *, max_rows: int) -> PredictRequest:
     if not isinstance(params, dict):
         raise RowShapeError("'params': expected an object")
     return PredictRequest(check_records(document, max_rows=max_rows), params)
+
+
+def check_form(records: Sequence[Record]) -> None:
+    """Let pass what was meant as records, though their names are unknown.
+
+    Raises:
+        RowShapeError: a form of MLflow's, or options without records.
+    """
+    names = {name for record in records for name, value in record.items() if type(value) in _CONTAINERS}
+    if found := sorted(_MLFLOW & names):
+        raise RowShapeError(
+            f"expected records of feature names and values, found {found[0]!r}; MLflow's forms go to "
+            "POST /models/{model_id}/invocations"
+        )
+    if "params" in names:
+        raise RowShapeError("expected 'instances', a list of records, beside 'params', found none")
 
 
 def check_records(document: object, *, max_rows: int) -> list[Record]:

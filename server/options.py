@@ -12,10 +12,11 @@ from urllib.parse import parse_qsl
 from pyfunc.errors import OptionError
 from pyfunc.features import MissingPolicy
 from server.codecs import parse_json
-from server.errors import InvalidJsonError
+from server.errors import InvalidJsonError, NumberRangeError
 
 OPTIONS = ("confidence", "missing", "treatment_from", "treatment_to")
 _MAX_QUERY_FIELDS = 16
+_CONFIDENCE = "a number above 0 and below 1, such as 0.95"
 
 
 def merge_options(params: Mapping[str, object], query: Mapping[str, object]) -> dict[str, object]:
@@ -69,10 +70,11 @@ def parse_numbers(name: str, text: str) -> object:
 def _number(name: str, text: str) -> object:
     try:
         number = parse_json(text.encode(), max_containers=len(text))
-    except InvalidJsonError:
+    except (InvalidJsonError, NumberRangeError):
         number = None
     if type(number) not in (int, float):
-        raise OptionError(name, expected="numbers separated by commas", found="other text")
+        expected = _CONFIDENCE if name == "confidence" else "numbers separated by commas"
+        raise OptionError(name, expected=expected, found="other text")
     return number
 
 

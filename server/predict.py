@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyfunc.answer import Prediction
-from pyfunc.errors import NonFiniteAnswerError
+from pyfunc.errors import NonFiniteAnswerError, UnknownFeatureError
 from pyfunc.features import Columns, Encoded, MissingPolicy
 from pyfunc.model import HybridCausalModel
 from pyfunc.query import POINT, EffectQuery, effect_query, signature_query
 from pyfunc.reach import TYPICAL_SD
-from server.codecs import Lists, PredictRequest, encode_answer, parse_predict
+from server.codecs import Lists, PredictRequest, check_form, encode_answer, parse_predict
 from server.errors import MissingColumnError, OutOfRangeError
 from server.media import Format
 from server.options import merge_options, missing_policy, parse_query
@@ -136,7 +136,11 @@ def read(
         parsed = dialect.parse(body, max_rows=policy.max_rows)
         watch.lap(Stage.PARSE)
         query, missing = _options(model, parsed.params, request.query_string, policy, dialect.query)
-        encoded = schema.encode_records(parsed.records, missing)
+        try:
+            encoded = schema.encode_records(parsed.records, missing)
+        except UnknownFeatureError:
+            check_form(parsed.records)
+            raise
         if dialect.asks_for_all:
             _check_columns(model, set().union(*parsed.records))
         return pose(model, encoded, query, watch)

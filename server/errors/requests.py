@@ -19,6 +19,15 @@ class InvalidJsonError(ServerError):
         )
 
 
+class NumberRangeError(ServerError):
+    """A number of so many digits that the parser gives up on it; others out of range are found by name."""
+
+    code = "invalid_value"
+
+    def __init__(self, where: str) -> None:
+        super().__init__(f"expected finite numbers, found a number out of range {where}".rstrip())
+
+
 class MediaTypeError(ServerError):
     """A body of another type or encoding than is read."""
 

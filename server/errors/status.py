@@ -40,6 +40,7 @@ from server.errors.requests import (
     MediaTypeError,
     MissingColumnError,
     NotAcceptableError,
+    NumberRangeError,
     OutOfRangeError,
     TooManyPartsError,
     TooManyRowsError,
@@ -65,6 +66,7 @@ STATUS: Mapping[type[BaseException], HTTPStatus] = {
     MediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     RecordError: HTTPStatus.UNPROCESSABLE_ENTITY,
     OptionError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    NumberRangeError: HTTPStatus.UNPROCESSABLE_ENTITY,
     MissingColumnError: HTTPStatus.UNPROCESSABLE_ENTITY,
     OutOfRangeError: HTTPStatus.UNPROCESSABLE_ENTITY,
     # The record was valid: it is the model that has no answer to it.

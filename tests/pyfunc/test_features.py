@@ -84,6 +84,16 @@ def test_reject_names_what_is_missing() -> None:
     assert ("session", "vix") == caught.value.missing
 
 
+def test_of_a_name_unlike_any_none_is_the_nearest() -> None:
+    """A guess would lead astray."""
+    error = errors.UnknownFeatureError(["params", "vixx"], ["yahoo_^IXIC_range", "vix"])
+    assert {"params": None, "vixx": "vix"} == error.nearest
+    assert {"IXIC": "yahoo_^IXIC_range"} == errors.UnknownFeatureError(
+        ["IXIC"], ["vix", "yahoo_^IXIC_range"]
+    ).nearest
+    assert "'params'; 'vixx' (nearest: 'vix')" in str(error)
+
+
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     """A typing error is named, not ignored."""
     with pytest.raises(errors.UnknownFeatureError) as caught:
