@@ -17,8 +17,8 @@ class NotReadyError(ServerError):
         if unseen and not waiting:
             listed = ", ".join(repr(name) for name in unseen[:MAX_LISTED])
             super().__init__(
-                f"expected all models of TAUSERVE_PRELOAD loaded, found none named {listed}; correct the name, "
-                "or register the model and sync"
+                f"expected all models of TAUSERVE_PRELOAD loaded, found none named {listed}; correct the "
+                "name, or register the model and sync"
             )
             return
         what = "the index" if waiting is None else f"{waiting} model(s)"
