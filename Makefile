@@ -55,6 +55,7 @@ bench: install $(PEERS:%=.venv-peers/%/.installed) ## Measure speed as ratios an
 	$(BIN)/python -m benchmarks.traversal
 	$(BIN)/python -m benchmarks.sync
 	$(BIN)/python -m benchmarks.http
+	$(BIN)/python -m benchmarks.overload
 
 # ---- environments --------------------------------------------------------------------------------------
 

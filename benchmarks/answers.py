@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ EFFECT_TOLERANCE, NET_TOLERANCE = 1e-9, 1e-5
 """Effects relative to max(|y|, median |y|); the float32 nets absolutely."""
 
 
-def ask(port: int, path: str, body: bytes, *, timeout_s: float = 60.0) -> tuple[int, bytes]:
+def ask(
+    port: int, path: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float = 60.0
+) -> tuple[int, bytes]:
     """POST a JSON body to 127.0.0.1; status and answer.
 
     Raises:
@@ -23,7 +26,7 @@ def ask(port: int, path: str, body: bytes, *, timeout_s: float = 60.0) -> tuple[
     """
     connection = http.client.HTTPConnection(HOST, port, timeout=timeout_s)
     try:
-        connection.request("POST", path, body, {"Content-Type": "application/json"})
+        connection.request("POST", path, body, {"Content-Type": "application/json", **headers})
         reply = connection.getresponse()
         return reply.status, reply.read()
     finally:

@@ -64,4 +64,8 @@ BARS: Mapping[str, Bar] = {
     "start-ratio": Bar(0.2, at_most=True),
     "memory": Bar(160, "MiB", at_most=True),
     "conversion": Bar(0.5, "s", at_most=True),
+    "overload-goodput": Bar(0.9),
+    "overload-p99": Bar(2, at_most=True),
+    "overload-other": Bar(0, "requests", at_most=True),
+    "overload-after": Bar(0, "requests", at_most=True),
 }

@@ -51,7 +51,7 @@ def memory(peer: Peer, stage: Stage) -> Figure:
         for model_id in MODEL_IDS:
             path = peer.path.replace(MODEL_IDS[0], model_id)
             for one in stage.records[:N_ASKED]:
-                status, answer = ask(running.port, path, peer.body([one]))
+                status, answer = ask(running.port, path, peer.body([one]), peer.headers)
                 if status != HTTPStatus.OK:
                     raise RuntimeError(f"{path}: status {status}, {answer[:300]!r}")
         resident = running.resident_mib

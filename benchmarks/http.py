@@ -111,7 +111,7 @@ def _write(result: Result, effort: Effort) -> None:
     pace = f"{effort.pace.rounds} rounds of {effort.pace.seconds} s for each server"
     heading = f"Measured {now} at {commit}, {machine.describe()}; {libraries}; {pace}."
     picture = "![Requests a second, each server on one core](chart.svg)"
-    table.write_between_markers(README, f"{heading}\n\n{table.markdown(result.figures)}\n\n{picture}")
+    table.write_between_markers(README, "http", f"{heading}\n\n{table.markdown(result.figures)}\n\n{picture}")
     CHART.write_text(chart.svg(rates, ours=result.titles["tauserve"], caption=CAPTION), encoding="utf-8")
     document = {
         "date": now,

@@ -81,7 +81,7 @@ def _wait(process: subprocess.Popen[bytes], peer: Peer, port: int, stage: Stage,
     body, deadline = peer.body(stage.records[:1]), time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         with suppress(OSError):  # not listening yet
-            status, answer = ask(port, peer.path, body)
+            status, answer = ask(port, peer.path, body, peer.headers)
             if status == HTTPStatus.OK and (not peer.thinks or is_right(answer, stage.expected[:1])):
                 return
         time.sleep(POLL_S)

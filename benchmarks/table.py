@@ -7,7 +7,6 @@ from pathlib import Path
 
 from benchmarks.bars import Figure
 
-BEGIN, END = "<!-- http: written by `python -m benchmarks.http --write` -->", "<!-- http: end -->"
 HEADER = ("what", "measured", "ratio", "bar", "met?")
 
 
@@ -27,18 +26,24 @@ def markdown(figures: Sequence[Figure]) -> str:
     return "\n".join(rows)
 
 
-def write_between_markers(file: Path, text: str) -> None:
-    """Replace what stands between the markers.
+def markers(name: str) -> tuple[str, str]:
+    """What stands before and after the table of `python -m benchmarks.{name}`."""
+    return f"<!-- {name}: written by `python -m benchmarks.{name} --write` -->", f"<!-- {name}: end -->"
+
+
+def write_between_markers(file: Path, name: str, text: str) -> None:
+    """Replace what stands between a benchmark's markers.
 
     Raises:
         MarkerError: see there.
     """
     whole = file.read_text(encoding="utf-8")
-    before, begin, rest = whole.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in after or END in before + after:
-        raise MarkerError(f"{file}: expected {BEGIN!r} and {END!r} once each, in this order")
-    file.write_text(f"{before}{BEGIN}\n\n{text.strip()}\n\n{END}{after}", encoding="utf-8")
+    first, last = markers(name)
+    before, begin, rest = whole.partition(first)
+    _, end, after = rest.partition(last)
+    if not begin or not end or first in after or last in before + after:
+        raise MarkerError(f"{file}: expected {first!r} and {last!r} once each, in this order")
+    file.write_text(f"{before}{first}\n\n{text.strip()}\n\n{last}{after}", encoding="utf-8")
 
 
 def _cells(figure: Figure) -> tuple[str, ...]:

@@ -119,20 +119,20 @@ def check(running: Running, stage: Stage) -> None:
 
 def _check_rows(running: Running, stage: Stage, part: slice) -> None:
     peer = running.peer
-    status, answer = ask(running.port, peer.path, peer.body(stage.records[part]))
+    status, answer = ask(running.port, peer.path, peer.body(stage.records[part]), peer.headers)
     if not is_right(answer, stage.expected[part]):
         raise WrongAnswerError(f"{peer.title}: status {status}, {answer[:300]!r}")
 
 
 def _first_answer(running: Running, stage: Stage) -> bytes:
     peer = running.peer
-    return ask(running.port, peer.path, peer.body(stage.records[:1]))[1]
+    return ask(running.port, peer.path, peer.body(stage.records[:1]), peer.headers)[1]
 
 
 def _single(running: Running, stage: Stage, pace: Pace) -> Run:
     """One record a request, sixteen requests at once."""
     bodies = [running.peer.body([each]) for each in stage.records]
-    client = Client(stage.folder, f"{running.peer.name}-one", bodies, N_CONNECTIONS)
+    client = Client(stage.folder, f"{running.peer.name}-one", bodies, N_CONNECTIONS, running.peer.headers)
     return _warm(running, client, pace)
 
 
@@ -140,7 +140,8 @@ def _table(running: Running, stage: Stage, pace: Pace) -> Run:
     """A thousand records a request, one request at a time: the rate's inverse is how long one takes."""
     tables = (np.roll(stage.x, turn, axis=0) for turn in range(N_TABLES))
     bodies = [running.peer.body([record(row) for row in table]) for table in tables]
-    return _warm(running, Client(stage.folder, f"{running.peer.name}-thousand", bodies, 1), pace)
+    client = Client(stage.folder, f"{running.peer.name}-thousand", bodies, 1, running.peer.headers)
+    return _warm(running, client, pace)
 
 
 def _warm(running: Running, client: Client, pace: Pace) -> Run:
@@ -154,6 +155,6 @@ def _rate(running: Running, client: Client, seconds: int) -> float:
     peer = running.peer
     rate = client.run(running.port, peer.path, seconds).rate
     for _ in range(N_AFTER):  # answered behind what was under way when wrk hung up
-        ask(running.port, peer.path, client.bodies[0])
+        ask(running.port, peer.path, client.bodies[0], peer.headers)
     time.sleep(REST_S)
     return rate

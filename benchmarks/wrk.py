@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.ports import HOST
@@ -17,9 +17,10 @@ SCRIPT = """\
 local requests, turn = {}, 0
 
 function init(arguments)
+  local headers = {["Content-Type"] = "application/json"}
+  for i = 3, #arguments, 2 do headers[arguments[i]] = arguments[i + 1] end
   for body in io.lines(arguments[2]) do
-    requests[#requests + 1] =
-      wrk.format("POST", arguments[1], {["Content-Type"] = "application/json"}, body)
+    requests[#requests + 1] = wrk.format("POST", arguments[1], headers, body)
   end
 end
 
@@ -84,12 +85,14 @@ class Client:
         name: of the bodies' file.
         bodies: JSON documents, each on one line.
         connections: kept open at once; each has one request under way.
+        headers: of every request.
     """
 
     folder: Path
     name: str
     bodies: Sequence[bytes]
     connections: int
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, port: int, path: str, seconds: int) -> Load:
         """Load a server.
@@ -112,6 +115,7 @@ class Client:
                 "--",
                 path,
                 str(file),
+                *(part for header in self.headers.items() for part in header),
             ),
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ours

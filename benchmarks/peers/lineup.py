@@ -14,10 +14,15 @@ from benchmarks.peers import PREDICT_PATH, engine
 from benchmarks.ports import HOST, free_port
 from benchmarks.stage import ROOT, Layout, Records
 from pyfunc.contract import MODEL_FOLDER
+from server.access.keys import make_key
 
 OWN, OURS = ".venv", ".venv-server"
 INVOCATIONS = "/invocations"
 """MLflow's endpoint, which MLServer has too."""
+ALLOWANCE = 1_000_000_000
+"""Requests a minute of our key: it is counted, and never used up."""
+LOGGED_SHARE = 0.01
+"""Of the answers that are kept in the prediction log."""
 
 
 def plain(records: Records) -> bytes:
@@ -43,6 +48,7 @@ class Peer:
         path: of the endpoint.
         body: from records to a request's body.
         variables: added to the environment.
+        headers: of every request.
         pinned: whether it gets the first core alone, or both.
         takes_tables: whether it is asked for a thousand records at once, too.
         thinks: whether its answer depends on what it is asked.
@@ -55,6 +61,7 @@ class Peer:
     path: str = PREDICT_PATH
     body: Callable[[Records], bytes] = plain
     variables: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
     pinned: bool = True
     takes_tables: bool = False
     thinks: bool = True
@@ -66,8 +73,39 @@ class Peer:
 
 
 def tauserve() -> Peer:
-    """As shipped: validation and logs on, in an environment of the server's own requirements."""
-    return Peer("tauserve", "tauserve", OURS, lambda _: ["python", "-m", "server"], takes_tables=True)
+    """As in production: a key with an allowance, validation, metrics, logs and the prediction log."""
+    key, kept = make_key()
+    client = {
+        "name": "benchmark",
+        "models": ["*"],
+        "requests_per_minute": ALLOWANCE,
+        "keys": [{"id": kept.key_id, "sha256": kept.sha256}],
+    }
+    return replace(
+        unguarded(),
+        name="tauserve",
+        title="tauserve",
+        variables={
+            "TAUSERVE_KEYS": json.dumps({"clients": [client]}),
+            "TAUSERVE_PREDICTION_LOG_SHARE": str(LOGGED_SHARE),
+        },
+        headers={"Authorization": f"Bearer {key}"},
+        takes_tables=True,
+    )
+
+
+def unguarded() -> Peer:
+    """With nothing configured: open on loopback, no prediction log."""
+    title = "tauserve without key and prediction log"
+    return Peer("tauserve-unguarded", title, OURS, lambda _: ["python", "-m", "server"])
+
+
+def all_logged() -> Peer:
+    """With every answer in the prediction log."""
+    peer = tauserve()
+    variables = {**peer.variables, "TAUSERVE_PREDICTION_LOG_SHARE": "1"}
+    title = "tauserve, every answer in the prediction log"
+    return replace(peer, name="tauserve-all-logged", title=title, variables=variables, takes_tables=False)
 
 
 def empty(layout: Layout, kind: str, title: str) -> Peer:
@@ -167,9 +205,11 @@ def our_artifact(layout: Layout) -> Peer:
 
 
 def lineup(layout: Layout) -> list[Peer]:
-    """All that tauserve is held against, the fastest first."""
+    """All that tauserve is held against: itself otherwise configured, then others, the fastest first."""
     our_engine = {engine.FOLDER_VARIABLE: str(layout.artifact / MODEL_FOLDER)}
     return [
+        unguarded(),
+        all_logged(),
         empty(layout, "asgi", "empty ASGI application"),
         empty(layout, "fastapi", "empty FastAPI endpoint"),
         litserve(our_engine),

@@ -10,7 +10,9 @@ import pytest
 from benchmarks.bars import Figure
 from benchmarks.chart import OURS, svg
 from benchmarks.http import README
-from benchmarks.table import BEGIN, END, MarkerError, markdown, write_between_markers
+from benchmarks.table import MarkerError, markdown, markers, write_between_markers
+
+BEGIN, END = markers("http")
 
 
 def _cells(figure: Figure) -> list[str]:
@@ -39,7 +41,7 @@ def test_only_what_stands_between_the_markers_is_replaced(tmp_path: Path) -> Non
     file = tmp_path / "README.md"
     file.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     for _ in range(2):  # the second time changes nothing
-        write_between_markers(file, "new")
+        write_between_markers(file, "http", "new")
         assert f"before\n{BEGIN}\n\nnew\n\n{END}\nafter\n" == file.read_text()
 
 
@@ -49,14 +51,15 @@ def test_a_file_without_its_markers_is_left_alone(text: str, tmp_path: Path) -> 
     file = tmp_path / "README.md"
     file.write_text(text)
     with pytest.raises(MarkerError):
-        write_between_markers(file, "new")
+        write_between_markers(file, "http", "new")
     assert text == file.read_text()
 
 
-def test_the_readme_has_its_markers() -> None:
-    """The file the command writes to."""
+@pytest.mark.parametrize("name", ["http", "overload"])
+def test_the_readme_has_its_markers(name: str) -> None:
+    """The file the commands write to."""
     text = README.read_text()
-    assert (1, 1) == (text.count(BEGIN), text.count(END))
+    assert [1, 1] == [text.count(marker) for marker in markers(name)]
 
 
 def test_a_bar_is_as_long_as_its_power_of_ten() -> None:
