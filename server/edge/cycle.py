@@ -115,6 +115,12 @@ class Cycle:
         self._head, self._rest = b"", 0
         """What waits for the first part of the answer's body; how many bytes of that must follow, or -1."""
 
+    @property
+    def method(self) -> str:
+        """Of the request."""
+        method: str = self._scope["method"]
+        return method
+
     # ---- the connection's side -------------------------------------------------------------------------
 
     def wake(self) -> None:

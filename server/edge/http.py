@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import partial
 from typing import Any, Protocol
 
 from starlette.types import ASGIApp
@@ -104,7 +105,7 @@ class HttpConnection(RequestReader):
         Returns:
             Whether to keep the connection open until then; TLS cannot.
         """
-        if self._common["scheme"] == "https" or not self.is_busy:
+        if self._common["scheme"] == "https" or not (self.is_busy or self._is_shedding):
             return False
         self._phase = DEAF
         last = self._waiting[-1] if self._waiting else self._answering
@@ -125,10 +126,19 @@ class HttpConnection(RequestReader):
         """Whether a whole request is not answered yet."""
         return self._answering is not None and not self._answering.more_body
 
+    @property
+    def _is_shedding(self) -> bool:
+        """Whether a request that was too many waits to be told so."""
+        return self._answering is not None and self._answering.response_complete
+
     def make_room(self) -> None:
         """Close at once."""
         self._edge.count_closed("made_room")
-        self._transport.abort()
+        if self._answering is not None and self._is_shedding:
+            self._answering.keep_alive = False
+            self._shed(self._answering)
+        else:
+            self._transport.abort()
 
     def shutdown(self) -> None:
         """The process stops: what has arrived is answered, with a word that it was the last.
@@ -146,14 +156,11 @@ class HttpConnection(RequestReader):
             raise OverloadedError
         cycle = self._new_cycle(scope, may_stay=may_stay and not self._edge.is_draining)
         self._reading = None
+        if self._edge.is_full and scope["path"] not in PROBES:
+            cycle.response_started = cycle.response_complete = True
         if self._answering is not None:
             self._flow.pause_reading()
             self._waiting.append(cycle)
-        elif self._edge.is_full and scope["path"] not in PROBES:
-            cycle.response_started = cycle.response_complete = True
-            self.write(self._edge.refusals.shed(scope["method"], is_last=not cycle.keep_alive))
-            if not cycle.keep_alive:
-                self._close()
         else:
             self._start(cycle)
         return cycle
@@ -176,10 +183,19 @@ class HttpConnection(RequestReader):
 
     def _start(self, cycle: Cycle) -> None:
         self._answering = cycle
+        if cycle.response_complete:
+            self._edge.pacing.ask(partial(self._shed, cycle))
+            return
         tasks = self._edge.state.tasks
         task = self._loop.create_task(cycle.run(self._app))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+
+    def _shed(self, cycle: Cycle) -> None:
+        """Tell one who is too many."""
+        if self._answering is cycle and self._phase is not LINGER and not self._transport.is_closing():
+            self.write(self._edge.refusals.shed(cycle.method, is_last=not cycle.keep_alive))
+            self.finish(keep_alive=cycle.keep_alive)
 
     def finish(self, *, keep_alive: bool) -> None:
         """Called by a cycle, whose answer is complete: the next, or the end, or back to waiting."""

@@ -6,8 +6,10 @@ holds `ENDLESS_TEXT` is never parsed to its end.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import jiter
@@ -17,10 +19,12 @@ from pyfunc.model import HybridCausalModel
 from pyfunc.query import POINT, EffectQuery
 from server.__main__ import main
 
-STUCK, OUT_OF_MEMORY, SLOW = 1001.0, 1002.0, 1003.0
-FAULTS = (STUCK, OUT_OF_MEMORY, SLOW)
+STUCK, OUT_OF_MEMORY, SLOW, HELD = 1001.0, 1002.0, 1003.0, 1004.0
+FAULTS = (STUCK, OUT_OF_MEMORY, SLOW, HELD)
 SLOW_S = 0.1
 ENDLESS_TEXT = "a name that no parser gets past"
+RELEASE = "FAULTY_RELEASE"
+"""Variable that names a file: what is held goes on once it is there."""
 
 _predict, _from_json = HybridCausalModel.predict, jiter.from_json
 
@@ -33,6 +37,8 @@ def _faulty(self: HybridCausalModel, x: FloatArray, query: EffectQuery = POINT) 
         raise MemoryError
     if fault == SLOW:
         time.sleep(SLOW_S)
+    while fault == HELD and not Path(os.environ[RELEASE]).exists():
+        time.sleep(0.01)
     return _predict(self, x, query)
 
 

@@ -1,0 +1,100 @@
+"""A request more than may be under way is told so: at once, or in its turn where a crowd keeps coming."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.bundles import FOREST, expected
+from tests.mirrors import MirrorFolder
+from tests.server.faulty import HELD, RELEASE
+from tests.server.running import Running, serving
+from tests.server.wire import connection, read_to_end, replies, send
+
+NAME = expected(FOREST).columns[0]
+N_IN_FLIGHT = 2
+CROWD = 400
+"""More than are refused at once."""
+
+
+def post(records: object, *headers: str) -> bytes:
+    """A prediction."""
+    body = json.dumps(records).encode()
+    lines = (f"POST /predict/{FOREST} HTTP/1.1", "Host: x", "Content-Type: application/json", *headers)
+    return "\r\n".join((*lines, f"Content-Length: {len(body)}", "", "")).encode() + body
+
+
+SMALL, LAST = post({NAME: 1.0}), post({NAME: 1.0}, "Connection: close")
+LARGE = post([{NAME: HELD}] * 8)
+
+
+@pytest.fixture
+def server(good_mirror: MirrorFolder, tmp_path: Path) -> Iterator[Running]:
+    """As many threads as requests may be under way; what is held goes on once `release` is there."""
+    limits = {
+        "TAUSERVE_MAX_IN_FLIGHT": str(N_IN_FLIGHT),
+        "TAUSERVE_INFERENCE_THREADS": str(N_IN_FLIGHT),
+        "TAUSERVE_MAX_CONNECTIONS_PER_ADDRESS": str(CROWD + N_IN_FLIGHT),
+        RELEASE: str(tmp_path / "release"),
+    }
+    with serving(good_mirror.root, tmp_path / "log", module="tests.server.faulty", **limits) as running:
+        try:
+            yield running
+        finally:
+            (tmp_path / "release").touch()
+
+
+@contextmanager
+def full(server: Running) -> Iterator[list[socket.socket]]:
+    """As many requests under way as may be, until `release` is there."""
+    with ExitStack() as stack:
+        callers = [stack.enter_context(connection(server.port)) for _ in range(N_IN_FLIGHT)]
+        for n, caller in enumerate(callers, 1):
+            send(caller, LARGE)
+            under_way = f"tauserve_requests_in_flight {n + 1}.0"  # with the one that asks
+            while under_way not in server.client.get("/metrics").text:
+                time.sleep(0.01)
+        yield callers
+
+
+def check_refused(received: bytes, n: int = 1) -> None:
+    """So many answers, each saying when to come again."""
+    found = replies(received)
+    assert [(503, "overloaded", "1")] * n == [
+        (one.status, one.error["code"], one.headers["retry-after"]) for one in found
+    ]
+
+
+def test_one_too_many_is_told_at_once_and_health_is_answered(server: Running, tmp_path: Path) -> None:
+    """Then what was under way is answered, and so is the next."""
+    with full(server) as callers, connection(server.port) as caller:
+        send(caller, LAST)
+        check_refused(read_to_end(caller))
+        assert [200] * 4 == [
+            server.client.get(path).status_code for path in ("/health", "/live", "/ready", "/metrics")
+        ]
+        (tmp_path / "release").touch()
+        for one in callers:
+            one.shutdown(socket.SHUT_WR)
+            assert [200] == [reply.status for reply in replies(read_to_end(one))]
+    assert 1 == server.predict(FOREST, {NAME: 1.0})["n_samples"]
+
+
+def test_a_crowd_is_told_in_its_turn(server: Running) -> None:
+    """Everybody is: who has closed the sending half, and who sent two; health gets in between."""
+    with full(server), ExitStack() as stack:
+        crowd = [stack.enter_context(connection(server.port)) for _ in range(CROWD)]
+        for i, caller in enumerate(crowd):
+            send(caller, SMALL + LAST if i % 2 else SMALL)
+            if not i % 2:
+                caller.shutdown(socket.SHUT_WR)
+        assert 200 == server.client.get("/health").status_code
+        for i, caller in enumerate(crowd):
+            check_refused(read_to_end(caller), 2 if i % 2 else 1)
+    assert f'code="overloaded"}} {CROWD // 2 * 3}.0' in server.client.get("/metrics").text

@@ -1,0 +1,99 @@
+"""Refusals go out at once, up to so many a second; the others wait their turn, in order, and not for long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from server.edge.pacing import A_SECOND, MOST_S, STEP_S, Pacing
+
+AT_ONCE = round(A_SECOND * STEP_S)
+
+
+class _Loop:
+    """A loop whose time goes as far as it is told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.timer: tuple[float, Callable[[], None]] | None = None
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, delay: float, callback: Callable[[], None], /) -> None:
+        assert self.timer is None
+        self.timer = (self.now + delay, callback)
+
+    def run(self, seconds: float, step: float = 0.0) -> None:
+        """Let time pass; `step` is how long a turn of the loop takes at least."""
+        end = self.now + seconds
+        while self.timer is not None and self.timer[0] <= end:
+            (due, callback), self.timer = self.timer, None
+            self.now = max(due, self.now + step)
+            callback()
+        self.now = max(self.now, end)
+
+
+def _refused(pacing: Pacing, n: int, into: list[int]) -> None:
+    for i in range(n):
+        pacing.ask(partial(into.append, i))
+
+
+def test_the_first_are_refused_at_once() -> None:
+    """Before `ask` returns."""
+    refused: list[int] = []
+    loop = _Loop()
+    _refused(Pacing(loop), AT_ONCE, refused)
+    assert (list(range(AT_ONCE)), None) == (refused, loop.timer)
+
+
+def test_the_others_wait_for_their_turn_in_order() -> None:
+    """As many a second as may be."""
+    loop, refused = _Loop(), list[int]()
+    pacing = Pacing(loop)
+    _refused(pacing, AT_ONCE + 400, refused)
+    assert (AT_ONCE, 400) == (len(refused), len(pacing))
+    loop.run(0.1)
+    assert 0.1 * A_SECOND * 0.9 <= len(refused) - AT_ONCE <= 0.1 * A_SECOND * 1.1
+    loop.run(0.15)
+    assert (list(range(AT_ONCE + 400)), 0, None) == (refused, len(pacing), loop.timer)
+
+
+def test_nobody_overtakes_those_who_wait() -> None:
+    """Although a new step has begun."""
+    loop, refused = _Loop(), list[int]()
+    pacing = Pacing(loop)
+    _refused(pacing, AT_ONCE + 100, refused)
+    loop.now += STEP_S
+    pacing.ask(lambda: refused.append(-1))
+    loop.run(1.0)
+    assert -1 == refused[-1]
+
+
+def test_a_slow_loop_makes_up_for_its_turns() -> None:
+    """Refusals are paced by time, not by turns."""
+    loop, refused = _Loop(), list[int]()
+    _refused(Pacing(loop), AT_ONCE + 1_000, refused)
+    loop.run(0.4, step=0.1)
+    assert AT_ONCE + 0.4 * A_SECOND * 0.9 <= len(refused)
+
+
+def test_a_crowd_waits_no_longer_than_anyone() -> None:
+    """With more of them than go out in that time at this rate."""
+    loop, refused = _Loop(), list[int]()
+    crowd = 10 * A_SECOND
+    _refused(Pacing(loop), crowd, refused)
+    loop.run(MOST_S - 2 * STEP_S)
+    assert len(refused) < 1.1 * A_SECOND
+    loop.run(4 * STEP_S)
+    assert (crowd, None) == (len(refused), loop.timer)
+
+
+def test_after_a_pause_the_first_are_refused_at_once_again() -> None:
+    """What was not used is not saved up."""
+    loop, refused = _Loop(), list[int]()
+    pacing = Pacing(loop)
+    _refused(pacing, AT_ONCE, refused)
+    loop.run(5.0)
+    _refused(pacing, AT_ONCE + 7, refused)
+    assert (2 * AT_ONCE, 7) == (len(refused), len(pacing))
