@@ -12,7 +12,9 @@ from uvicorn.server import ServerState
 from server.edge.connections import Connection, Connections
 from server.edge.cycle import Cycle
 from server.edge.deadlines import Clock
+from server.edge.known_heads import KnownHeads
 from server.edge.limits import Limits
+from server.edge.pacing import Pacing
 from server.edge.refusals import Refusals
 from server.metrics import Metrics
 
@@ -43,6 +45,7 @@ class Edge:
         )
         self.refusals = Refusals(metrics, state)
         self._loop = asyncio.get_running_loop()
+        self.pacing, self.heads = Pacing(self._loop), KnownHeads()
         self.clock = Clock(self._loop, self._tick)
         self.working = self.held = 0
         self.is_draining = False

@@ -17,6 +17,7 @@ import httptools
 from server.edge.cycle import Cycle
 from server.edge.edge import Edge
 from server.edge.head import NOTED, check_line, check_noted, check_size
+from server.edge.known_heads import END, KnownHead
 from server.edge.limits import (
     MAX_HEAD_BYTES,
     MAX_HEADERS,
@@ -63,6 +64,8 @@ class RequestReader(asyncio.Protocol):
         self._parser: Any = httptools.HttpRequestParser(self)
         self._common: dict[str, Any] = {}
         """What all requests of the connection have in common, as ASGI says it."""
+        self._said: dict[str, Any] = {}
+        """What the head that was read last says."""
         self._phase, self._since = HEAD, edge.clock.now
         self._error: ServerError | None = None
         self._is_last = False
@@ -96,8 +99,12 @@ class RequestReader(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on."""
-        size = len(data)
+        size, is_start = len(data), self._phase is IDLE or not self._at_least
         if self._phase is IDLE and not self._is_last:
+            end = data.find(END) + len(END)
+            if (known := self._edge.heads.get(data[:end])) is not None and size == end + known.length:
+                self._take_known(known, data[end:])
+                return
             self._phase, self._since = HEAD, self._edge.clock.now
             self._at_most = self._at_least = size
         elif self._phase is HEAD:
@@ -114,13 +121,49 @@ class RequestReader(asyncio.Protocol):
                 self._throw_away(size)
             elif self._phase in (HEAD, BODY):
                 self._fail(self._error or MalformedRequestError("HTTP/1.1 as in RFC 9112"))
-            return
-        if self._phase is HEAD:
+        else:
+            self._look_back(data, is_start=is_start)
+
+    def _look_back(self, data: bytes, *, is_start: bool) -> None:
+        """The parser has read on; how far has it come?"""
+        size = len(data)
+        if self._phase is IDLE and is_start:
+            self._learn(data)
+        elif self._phase is HEAD:
             self._check_head()
         elif self._phase is BODY:
             self._wire_bytes += size
             if self._wire_bytes - self._body_bytes > size + overhead_allowed(self._chunks):
                 self._fail(MalformedRequestError("less around the chunks of the body"))
+
+    def _take_known(self, known: KnownHead, body: bytes) -> None:
+        """A whole request, whose head was read before; the parser does not hear of it."""
+        self._phase, self._noted, self._block = BODY, [], len(body)
+        self._length, self._is_chunked = known.length, False
+        self._body_bytes = self._wire_bytes = self._chunks = 0
+        try:
+            self._cycle = self._serve({**self._common, **known.scope}, may_stay=True)
+        except ServerError as exc:
+            self._phase = HEAD
+            self._fail(exc)
+            return
+        try:
+            if body:
+                self.on_body(body)
+        except ServerError as exc:
+            self._fail(exc)
+            return
+        self.on_message_complete()
+
+    def _learn(self, data: bytes) -> None:
+        """Remember the head of what was one whole request, and an ordinary one.
+
+        Of two requests in one read the second's body is shorter than what follows the first's head.
+        """
+        end = data.find(END) + len(END)
+        is_ordinary = not (self._is_last or self._is_chunked or len(self._noted) > 1)
+        if is_ordinary and end + self._length == len(data):
+            self._edge.heads.learn(data[:end], KnownHead(self._said, self._length))
 
     def _throw_away(self, size: int) -> None:
         """Bytes after the last request, or after a refusal, are nobody's."""
@@ -174,13 +217,18 @@ class RequestReader(asyncio.Protocol):
             url = httptools.parse_url(self._url)
             raw_path = url.path or b"/"
             path = raw_path.decode("ascii")
-            scope = self._common.copy()
-            scope["http_version"], scope["method"] = version, method.decode("ascii")
-            scope["path"], scope["raw_path"] = unquote(path) if "%" in path else path, raw_path
-            scope["query_string"], scope["headers"] = url.query or b"", self._headers
+            self._said = {
+                "http_version": version,
+                "method": method.decode("ascii"),
+                "path": unquote(path) if "%" in path else path,
+                "raw_path": raw_path,
+                "query_string": url.query or b"",
+                "headers": self._headers,
+            }
             self._body_bytes = self._wire_bytes = self._chunks = 0
             self._phase = BODY
-            self._cycle = self._serve(scope, may_stay=version == "1.1" and self._parser.should_keep_alive())
+            may_stay = version == "1.1" and self._parser.should_keep_alive()
+            self._cycle = self._serve({**self._common, **self._said}, may_stay=may_stay)
         except ServerError as exc:
             self._phase, self._error = HEAD, exc
             raise
