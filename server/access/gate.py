@@ -6,6 +6,7 @@ The decision rests on `scope["path"]`, which is what the router sees, never on t
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from typing import NoReturn
 
 import structlog
@@ -13,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.access.callers import Caller
 from server.access.keyring import Keyring
-from server.access.keys import read_key
+from server.access.keys import MAX_KEY, KeyText, read_key
 from server.access.rates import Rates
 from server.access.tokens import Tokens
 from server.errors import TokenKeysUnavailableError, TooManyRequestsError, UnauthenticatedError
@@ -38,25 +39,25 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let in, or raise what the middleware answers."""
         if scope["type"] == "http" and scope["path"] not in ANONYMOUS:
-            try:
-                caller = await self._caller(scope["headers"])
-            except TokenKeysUnavailableError:
-                context_of(scope).route = UNAUTHENTICATED
-                raise
+            credential = _credential(scope["headers"])
+            if isinstance(credential, KeyText):
+                caller = None if self._keyring is None else self._keyring.caller(credential)
+            else:
+                caller = await self._holder(credential, scope)
             if caller is None:
-                self._refuse(scope)
+                self._refuse(scope, credential)
             self._admit(scope, caller)
         await self._app(scope, receive, send)
 
-    async def _caller(self, headers: Headers) -> Caller | None:
-        credential = _bearer(headers)
-        if credential is None:
+    async def _holder(self, token: str | None, scope: Scope) -> Caller | None:
+        """Who holds a token, if it is one."""
+        if token is None or self._tokens is None:
             return None
-        if (key := read_key(credential)) is not None:
-            return None if self._keyring is None else self._keyring.caller(key)
-        if self._tokens is None:
-            return None
-        return self._tokens.known(credential) or await self._tokens.caller(credential)
+        try:
+            return self._tokens.known(token) or await self._tokens.caller(token)
+        except TokenKeysUnavailableError:
+            context_of(scope).route = UNAUTHENTICATED
+            raise
 
     def _admit(self, scope: Scope, caller: Caller) -> None:
         context = context_of(scope)
@@ -67,37 +68,47 @@ class Gate:
             context.route = OVER_ALLOWANCE
             raise TooManyRequestsError(wait_s)
 
-    def _refuse(self, scope: Scope) -> NoReturn:
+    def _refuse(self, scope: Scope, credential: KeyText | str | None) -> NoReturn:
         """A good credential always gets in, from wherever; the address of wrong ones is told to wait."""
         context = context_of(scope)
         context.route = UNAUTHENTICATED
-        context.facts.update(self._reason(scope["headers"]))
+        context.facts.update(self._reason(credential))
         address = _network(scope["client"][0] if scope["client"] else "")
         if wait_s := self._wrong_tries.wait_s(address, WRONG_TRIES_PER_MINUTE):
             structlog.get_logger().warning("access.refused", address=address, wait_s=round(wait_s, 1))
             raise TooManyRequestsError(wait_s)
         raise UnauthenticatedError
 
-    def _reason(self, headers: Headers) -> dict[str, str]:
+    def _reason(self, credential: KeyText | str | None) -> dict[str, str]:
         """What the log tells of a credential that is not accepted; a key's id is no secret."""
-        credential = _bearer(headers)
         if credential is None:
             return {"refused": "missing"}
-        if (key := read_key(credential)) is None:
+        if isinstance(credential, str):
             return {"refused": "unknown" if self._tokens is None else "token"}
-        is_expired = self._keyring is not None and self._keyring.is_expired(key)
-        return {"refused": "expired" if is_expired else "unknown", "credential": key.key_id}
+        is_expired = self._keyring is not None and self._keyring.is_expired(credential)
+        return {"refused": "expired" if is_expired else "unknown", "credential": credential.key_id}
 
 
-def _bearer(headers: Headers) -> str | None:
-    """The one credential of a request; two contradict each other."""
+def _credential(headers: Headers) -> KeyText | str | None:
+    """The one credential of a request, a key or what may be a token; two contradict each other."""
     found = [value for name, value in headers if name == b"authorization"]
-    if len(found) != 1 or found[0][: len(_BEARER)].lower() != _BEARER:
+    if len(found) != 1:
+        return None
+    return _short(found[0]) if len(found[0]) <= len(_BEARER) + MAX_KEY else _read(found[0])
+
+
+def _read(value: bytes) -> KeyText | str | None:
+    if value[: len(_BEARER)].lower() != _BEARER:
         return None
     try:
-        return found[0][len(_BEARER) :].strip().decode("ascii")
+        text = value[len(_BEARER) :].strip().decode("ascii")
     except UnicodeDecodeError:
         return None
+    return read_key(text) or text
+
+
+_short = lru_cache(maxsize=1024)(_read)
+"""What was read of a key the last time: its digest, which is compared with the accepted one every time."""
 
 
 def _network(address: str) -> str:
