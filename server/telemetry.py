@@ -45,11 +45,11 @@ def configure_logs(level: str) -> None:
 class RequestLog:
     """The one line a request leaves, as the other lines look, at a fifth of their price.
 
-    Lines of one turn of the event loop are written together, at its end.
+    Lines of one turn of the event loop are written together, at its end, and have one timestamp.
     """
 
     def __init__(self) -> None:
-        self._stream, self._lines = sys.stderr.buffer, list[bytes]()
+        self._stream, self._lines, self._now = sys.stderr.buffer, list[bytes](), datetime.now(UTC)
         self._enabled = structlog.get_logger().is_enabled_for(logging.INFO)
 
     def write(self, line: dict[str, object]) -> None:
@@ -58,7 +58,8 @@ class RequestLog:
             return
         if not self._lines:
             asyncio.get_running_loop().call_soon(self._flush)
-        line["event"], line["level"], line["timestamp"] = "request", "info", datetime.now(UTC)
+            self._now = datetime.now(UTC)
+        line["event"], line["level"], line["timestamp"] = "request", "info", self._now
         self._lines.append(orjson.dumps(line, option=_LINE))
 
     def _flush(self) -> None:
