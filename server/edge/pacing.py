@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-A_SECOND = 2_000
-"""Refusals: a twentieth of a processor."""
+A_SECOND = 1_000
+"""Refusals: a thirtieth of a processor."""
 STEP_S = 0.01
 MOST_S = 1.0
 """The longest wait for a turn: as long as callers are told to wait before they come again."""

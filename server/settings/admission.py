@@ -30,7 +30,7 @@ class AdmissionRules:
         timeout_s: for a large request, from the end of its body.
     """
 
-    max_in_flight: int = 512
+    max_in_flight: int = 256
     threads: int = field(default_factory=available_processors)
     max_waiting: int = field(default_factory=lambda: WAITING_A_THREAD * available_processors())
     max_wait_ms: int = 1000
