@@ -29,7 +29,7 @@ class Prediction:
         effects: (n, k) float64, outcome units per unit of treatment, outcome-major; of an asked contrast
             (n, outcomes), in outcome units.
         regime_probabilities: (n, r) float64, rows sum to 1; None without a regime net.
-        uncertainty: (n,) float64 > 0, in outcome units; None without an uncertainty net.
+        uncertainty: (n,) float64 >= 0 (0 where it underflows), in outcome units; None without such a net.
         standard_error: in the shape and units of `effects`; None unless an interval was asked for.
         lower: lower end of the interval, likewise.
         upper: upper end of the interval, likewise.

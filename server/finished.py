@@ -8,7 +8,7 @@ from typing import Any
 
 from server.stages import Lap
 
-PROBES = frozenset({"/health", "/live", "/ready", "/metrics"})
+PROBES = frozenset({"/health", "/live", "/ready", "/metrics", "/ping"})
 """Routes of those who watch the process, and must see how it is: never refused for the sake of others,
 neither traced nor counted with the callers."""
 

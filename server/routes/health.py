@@ -17,6 +17,7 @@ def router(models: Models, execution: Execution, suspects: Suspects) -> APIRoute
     """The endpoints over these models."""
     routes = APIRouter(tags=["health"])
 
+    @routes.head("/health", include_in_schema=False)
     @routes.get("/health", responses={200: {"model": Health}})
     async def health() -> Response:
         """`healthy`, `degraded` if a model was refused or is suspect, `starting` until ready; always 200."""
@@ -30,11 +31,13 @@ def router(models: Models, execution: Execution, suspects: Suspects) -> APIRoute
             answer["execution_start_time"] = execution.start_time
         return json_response(answer)
 
+    @routes.head("/live", include_in_schema=False)
     @routes.get("/live", responses={200: {"model": Status}})
     async def live() -> Response:
         """The process answers."""
         return json_response({"status": "live"})
 
+    @routes.head("/ready", include_in_schema=False)
     @routes.get("/ready", responses={200: {"model": Status}, 503: ERRORS[503]})
     async def ready() -> Response:
         """Every current model is loaded, or refused with a reason; until then 503."""

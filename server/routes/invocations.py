@@ -1,4 +1,4 @@
-"""`POST /invocations`, `/models/{id}/invocations`: MLflow's scoring protocol."""
+"""`POST /invocations`, `/models/{id}/invocations`, `/ping`, `/version`: MLflow's scoring protocol."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+import server
 from server.middleware import context_of
 from server.predict import MLFLOW
 from server.routes.documents import ERRORS, INVOCATION_REQUEST, TABLES, Predictions
 from server.routes.exchange import Exchange
+
+_EMPTY: dict[str, Any] = {"content": {"application/json": {}}}
 
 
 def router(exchange: Exchange, default_model: str | None) -> APIRouter:
@@ -20,6 +23,18 @@ def router(exchange: Exchange, default_model: str | None) -> APIRouter:
         "responses": {200: {"model": Predictions, "content": TABLES}, **ERRORS},
         "openapi_extra": INVOCATION_REQUEST,
     }
+
+    @routes.head("/ping", include_in_schema=False)
+    @routes.get("/ping", response_class=Response, responses={200: _EMPTY, 503: ERRORS[503]})
+    async def ping() -> Response:
+        """200 with an empty line once every current model is loaded, or refused with a reason."""
+        exchange.models.check_ready()
+        return Response("\n", media_type="application/json")
+
+    @routes.get("/version", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def version() -> Response:
+        """Of tauserve: no MLflow is at work here."""
+        return Response(server.VERSION, media_type="text/plain")
 
     @routes.post("/invocations", **documented)
     async def invoke(request: Request) -> Response:

@@ -77,7 +77,8 @@ def router(exchange: Exchange) -> APIRouter:
         """Ask a model with one tensor a feature."""
         entry = await serve(models, _reference(model_id, version), request)
         if (length := request.headers.get(_BINARY)) is not None:
-            raise MediaTypeError("Inference-Header-Content-Length", expected="none", found=length)
+            expected = "none, since tensors are JSON here (tritonclient: binary_data=False)"
+            raise MediaTypeError("Inference-Header-Content-Length", expected=expected, found=length)
         body, _ = await exchange.read(request, (Format.JSON,))
         work = partial(_infer, entry, body, request.scope["query_string"], exchange.policy)
         return await exchange.run(request, entry, work)

@@ -199,7 +199,7 @@ def test_without_a_mirror_the_server_waits_for_one(mirror: MirrorFolder, tmp_pat
     data = (mirror.root / INDEX_KEY).read_bytes()
     (mirror.root / INDEX_KEY).unlink()
     with serving(mirror.root, tmp_path / "log", wait_for="/live") as server:
-        for path in ("/models", "/models/other/info", "/ready"):
+        for path in ("/models", "/models/other/info", "/ready", "/ping"):
             reply = _wait_for(server.client, path, 503, "no_mirror")
             assert "1" == reply.headers["Retry-After"]
         assert "starting" == server.client.get("/health").json()["status"]

@@ -12,6 +12,7 @@ from fastapi.routing import iter_route_contexts
 
 from pyfunc.features import MissingPolicy
 from pyfunc.places import Places
+from server import VERSION
 from server.app import create_api
 from server.metrics import Metrics
 from server.mirror import FolderMirror
@@ -29,6 +30,8 @@ ENDPOINTS = {
     ("GET", "/health"),
     ("GET", "/live"),
     ("GET", "/ready"),
+    ("GET", "/ping"),
+    ("GET", "/version"),
     ("GET", "/metrics"),
     ("GET", "/models"),
     ("GET", "/models/{model_id}/info"),
@@ -78,6 +81,22 @@ def test_health_live_and_ready(server: Running) -> None:
     assert datetime.fromisoformat(health["timestamp"]).utcoffset() is not None
     assert {"status": "live"} == server.client.get("/live").json()
     assert {"status": "ready"} == server.client.get("/ready").json()
+
+
+@pytest.mark.parametrize("path", ["/health", "/live", "/ready", "/ping"])
+def test_a_probe_may_ask_for_the_head_alone(server: Running, path: str) -> None:
+    """As GET, without the body."""
+    head, got = server.client.head(path), server.client.get(path)
+    kept = ("content-type", "content-length")
+    assert (200, b"") == (head.status_code, head.content)
+    assert [got.headers[name] for name in kept] == [head.headers[name] for name in kept]
+
+
+def test_mlflows_probes_answer_as_its_own_server_does(server: Running) -> None:
+    """An empty line of JSON's type; the version is ours."""
+    ping, version = server.client.get("/ping"), server.client.get("/version")
+    assert (200, "\n", "application/json") == (ping.status_code, ping.text, ping.headers["Content-Type"])
+    assert (200, VERSION) == (version.status_code, version.text)
 
 
 def test_models_lists_every_row(server: Running) -> None:
