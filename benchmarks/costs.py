@@ -41,12 +41,23 @@ def _start_s(peer: Peer, stage: Stage) -> float:
         return running.seconds
 
 
-def memory(peer: Peer, stage: Stage) -> Figure:
+def memory(peer: Peer, logging: Peer, stage: Stage) -> Figure:
     """Resident memory of a fresh process after every model has answered.
 
+    Args:
+        peer: whose memory is held to the bar.
+        logging: the same with a prediction log, which needs a library of its own: shown beside it.
+        stage: see there.
+
     Raises:
-        RuntimeError: one has not.
+        RuntimeError: a model has not answered.
     """
+    resident, with_log = (_resident_mib(each, stage) for each in (peer, logging))
+    shown = f"{resident:.0f} MiB; with the prediction log {with_log:.0f} MiB"
+    return Figure("memory", "resident memory, ten models", shown, resident)
+
+
+def _resident_mib(peer: Peer, stage: Stage) -> float:
     with started(peer, stage) as running:
         for model_id in MODEL_IDS:
             path = peer.path.replace(MODEL_IDS[0], model_id)
@@ -54,8 +65,7 @@ def memory(peer: Peer, stage: Stage) -> Figure:
                 status, answer = ask(running.port, path, peer.body([one]), peer.headers)
                 if status != HTTPStatus.OK:
                     raise RuntimeError(f"{path}: status {status}, {answer[:300]!r}")
-        resident = running.resident_mib
-    return Figure("memory", "resident memory, ten models", f"{resident:.0f} MiB", resident)
+        return running.resident_mib
 
 
 def conversion(n: int) -> Figure:

@@ -25,7 +25,7 @@ from typing import NoReturn
 from benchmarks import budgets, chart, costs, machine, table
 from benchmarks.bars import Figure
 from benchmarks.machine import MissingError
-from benchmarks.peers.lineup import lineup, our_artifact, tauserve
+from benchmarks.peers.lineup import lineup, our_artifact, tauserve, unguarded
 from benchmarks.process import DidNotStartError
 from benchmarks.stage import Layout, set_up
 from benchmarks.throughput import Pace, Throughput, WrongAnswerError, figures, measure
@@ -98,7 +98,7 @@ def _measure(folder: Path, only: Sequence[str], effort: Effort) -> Result:
     if "start" in names:
         lines += costs.start(ours, mlflow, stage, effort.starts)
     if "memory" in names:
-        lines.append(costs.memory(ours, stage))
+        lines.append(costs.memory(unguarded(), ours, stage))
     if "conversion" in names:
         lines.append(costs.conversion(effort.conversions))
     return Result(lines, measured, {peer.name: peer.title for peer in (ours, *peers)})
