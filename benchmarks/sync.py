@@ -32,6 +32,7 @@ from tests.registry_sync.scale import fill, published_index, registry_item
 
 BARE = """
 import boto3, json, os, sys
+boto3.setup_default_session(region_name=os.environ["AWS_REGION"])
 s3, table, bucket = boto3.client("s3"), os.environ["MODEL_REGISTRY_TABLE"], os.environ["ARTIFACTS_BUCKET"]
 s3.get_object(Bucket=bucket, Key="mlflow/index.json")["Body"].read()
 for page in boto3.client("dynamodb").get_paginator("scan").paginate(TableName=table, ConsistentRead=True):

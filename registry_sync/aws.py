@@ -7,6 +7,7 @@ only when a place is a bucket or a table.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
+from pyfunc.aws_settings import advice, region
 from registry_sync.errors import ConfigurationError, PermissionDeniedError, SyncError, UnavailableError
 from registry_sync.limits import Limits
 
@@ -113,7 +115,7 @@ _SIGNED_AT_ANOTHER_TIME = re.compile(r"Signature (?:expired|not yet current)")
 def s3_client(limits: Limits | None = None) -> S3Client:
     """A client of the configured region, credentials and endpoint, within the limits if there are any."""
     with _configuration():
-        client = boto3.client("s3", config=_CONFIG)
+        client = boto3.client("s3", region_name=region(os.environ), config=_CONFIG)
     _keep_within(limits, client.meta.events)
     return client
 
@@ -121,7 +123,7 @@ def s3_client(limits: Limits | None = None) -> S3Client:
 def dynamodb_client(limits: Limits | None = None) -> DynamoDBClient:
     """A client of the configured region, credentials and endpoint, within the limits if there are any."""
     with _configuration():
-        client = boto3.client("dynamodb", config=_CONFIG)
+        client = boto3.client("dynamodb", region_name=region(os.environ), config=_CONFIG)
     _keep_within(limits, client.meta.events)
     return client
 
@@ -164,7 +166,7 @@ def _failure(parsed: dict[str, Any]) -> str:
 def stepfunctions_client() -> SFNClient:
     """A client of the configured region, credentials and endpoint, that makes every call once."""
     with _configuration():
-        return boto3.client("stepfunctions", config=_CALLBACK_CONFIG)
+        return boto3.client("stepfunctions", region_name=region(os.environ), config=_CALLBACK_CONFIG)
 
 
 def error_code(exc: ClientError) -> str:
@@ -185,8 +187,8 @@ def _configuration() -> Iterator[None]:
             yield
     except (ConfigurationError, ValueError) as exc:
         # No region, an unknown profile, an endpoint that is no URL.
-        message = str(exc) if isinstance(exc, ConfigurationError) else f"AWS settings: {exc}"
-        raise ConfigurationError(f"{message}; set AWS_REGION and the credentials") from exc
+        cause = exc.__cause__ or exc
+        raise ConfigurationError(f"AWS settings: {cause}{advice(cause)}") from exc
 
 
 @contextmanager

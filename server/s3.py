@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http import HTTPStatus
@@ -22,6 +23,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
+from pyfunc.aws_settings import advice, region
 from server.errors import (
     MirrorConfigurationError,
     MirrorDeniedError,
@@ -67,9 +69,9 @@ def s3_client() -> S3Client:
         MirrorConfigurationError: no region, an unknown profile, an endpoint that is no URL.
     """
     try:
-        return boto3.client("s3", config=_CONFIG)
+        return boto3.client("s3", region_name=region(os.environ), config=_CONFIG)
     except (BotoCoreError, ValueError) as exc:
-        raise MirrorConfigurationError("AWS settings", f"{exc}; set AWS_REGION and the credentials") from exc
+        raise MirrorConfigurationError("AWS settings", f"{exc}{advice(exc)}") from exc
 
 
 class S3Mirror:

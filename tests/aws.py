@@ -49,11 +49,13 @@ class AwsEndpoint:
 
     @property
     def environ(self) -> Mapping[str, str]:
-        """What a process needs in its environment to talk to this stand-in and to nobody else."""
+        """What a process needs in its environment to talk to this stand-in and to nobody else.
+
+        The region goes by the one name that users are told of.
+        """
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_REGION": _REGION,
-            "AWS_DEFAULT_REGION": _REGION,
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_EC2_METADATA_DISABLED": "true",
@@ -191,6 +193,6 @@ def aws(aws_endpoint: AwsEndpoint, monkeypatch: pytest.MonkeyPatch) -> AwsEndpoi
     """Each stand-in in turn, with the environment pointing to it."""
     for name, value in aws_endpoint.environ.items():
         monkeypatch.setenv(name, value)
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+    for name in ("AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     return aws_endpoint

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from pyfunc.aws_settings import advice, region
 from server.errors import CredentialsUnavailableError
 
 _CONFIG = Config(
@@ -23,9 +26,9 @@ class SecretSource:
         """`name` is its name or ARN; region, credentials and endpoint are boto3's own settings."""
         self._name = name
         try:
-            self._client = boto3.client("secretsmanager", config=_CONFIG)
+            self._client = boto3.client("secretsmanager", region_name=region(os.environ), config=_CONFIG)
         except (BotoCoreError, ValueError) as exc:
-            raise CredentialsUnavailableError(name, found=str(exc)) from exc
+            raise CredentialsUnavailableError(name, found=f"{exc}{advice(exc)}") from exc
 
     def __call__(self) -> bytes:
         """See `sources.Source`."""

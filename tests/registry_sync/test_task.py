@@ -373,14 +373,20 @@ def test_77_for_a_role_without_rights(tmp_path: Path) -> None:
         (["--allow-withdraw", "-1"], {}, ["--allow-withdraw", "from 0 up"]),
         (["register"], {}, ["BUNDLE", "--model-id"]),
         (["register", "none.pkl", "--model-id", "m"], {}, ["none.pkl", "no such file"]),
-        ([], {"ARTIFACTS_BUCKET": "bucket", "AWS_ENDPOINT_URL": "no url"}, ["AWS settings", "no url"]),
+        ([], {"ARTIFACTS_BUCKET": "bucket", "AWS_ENDPOINT_URL": "no url"}, ["no url", "AWS_ENDPOINT_URL"]),
+        ([], {"ARTIFACTS_BUCKET": "bucket", "AWS_PROFILE": "nobody"}, ["nobody", "AWS_PROFILE"]),
+        ([], {"MODEL_REGISTRY_TABLE": "t", "AWS_REGION": "no region"}, ["no region", "set AWS_REGION"]),
+        ([], {"MODEL_REGISTRY_TABLE": "t", "AWS_REGION": ""}, ["region", "set AWS_REGION"]),
     ],
 )
 def test_78_for_what_cannot_work(
     home: Home, arguments: list[str], environ: dict[str, str], words: list[str]
 ) -> None:
     """A setting, an argument, a place: the message names it and what to do."""
-    assert_says(home.run(*arguments, environ={"AWS_REGION": "eu-central-1", **environ}), 78, *words)
+    told = {"AWS_REGION": "eu-central-1", "AWS_CONFIG_FILE": os.devnull, **environ}
+    done = home.run(*arguments, environ=told)
+    assert_says(done, 78, *words)
+    assert ("set AWS_REGION" in words) == ("set AWS_REGION" in done.stderr)
 
 
 def test_78_for_a_table_that_is_not_there(aws: AwsEndpoint, tmp_path: Path) -> None:

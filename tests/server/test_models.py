@@ -229,7 +229,8 @@ def test_a_store_that_does_not_answer_is_transient(monkeypatch: pytest.MonkeyPat
     environ = AwsEndpoint("nobody", f"http://127.0.0.1:{free_port()}").environ
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    for name in ("AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
     with pytest.raises(MirrorUnavailableError):
         Models(open_mirror(Bucket("b"))).load_all()
 
