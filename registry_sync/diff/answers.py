@@ -24,10 +24,6 @@ _DENIED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 
 
-class NothingThereError(ConfigurationError):
-    """The server has nothing at this path."""
-
-
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """A redirect would carry the key to wherever it points."""
 
@@ -67,7 +63,6 @@ class Server:
         Raises:
             UnavailableError: no answer in time, or one that says to come again.
             PermissionDeniedError: the key is missing, wrong or not enough.
-            NothingThereError: 404 or 410.
             ConfigurationError: another answer: something else listens there.
         """
         headers = {"Accept": "application/json"} | (
@@ -110,8 +105,6 @@ def _refuse(what: str, status: int) -> NoReturn:
         told = PermissionDeniedError(f"{message}; set {API_KEY} to a key that may read the models")
     elif status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         told = UnavailableError(message)
-    elif status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
-        told = NothingThereError(f"{message}; expected a server of these models")
     else:
         told = ConfigurationError(f"{message}; expected a server of these models, without a redirect")
     raise told

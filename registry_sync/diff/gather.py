@@ -17,7 +17,7 @@ from itertools import groupby, islice
 from pyfunc.contract import INDEX_KEY, MANIFEST, certificate_key, version_prefix
 from pyfunc.errors import ArtifactError, UnknownFormatError
 from pyfunc.index import Index, PublishedModel
-from registry_sync.diff.answers import NothingThereError, Server
+from registry_sync.diff.answers import Server
 from registry_sync.diff.findings import Difference, Finding, Side, in_order
 from registry_sync.diff.mirror import (
     CERTIFICATES,
@@ -33,7 +33,7 @@ from registry_sync.diff.mirror import (
     worth_measuring,
 )
 from registry_sync.diff.registry import compare_registry, index_faults, moved_bundles
-from registry_sync.diff.server import compare_server, models_in_doubt, parse_models, parse_version
+from registry_sync.diff.server import compare_server, parse_models
 from registry_sync.errors import ConfigurationError, ObjectMissingError, ObjectTooLargeError, SyncError
 from registry_sync.plan import Code
 from registry_sync.publish import MAX_BUNDLE_BYTES
@@ -254,20 +254,11 @@ class _Examiner:
     def _compare_server(self, server: Server, index: Index) -> None:
         try:
             rows = parse_models(server.get("/models"), model_id=self._of.model_id)
-            doubtful = models_in_doubt(index, rows)
-            answering = {model_id: _answering(server, model_id) for model_id in doubtful}
         except SyncError as exc:
             self._cannot_read(Side.SERVER, exc)
             return
         self._drift.compared["server_rows"] = len(rows)
-        self._findings += compare_server(_scoped(index, self._of.model_id), rows, answering)
-
-
-def _answering(server: Server, model_id: str) -> str | None:
-    try:
-        return parse_version(server.get(f"/models/{model_id}/info"))
-    except NothingThereError:
-        return None
+        self._findings += compare_server(_scoped(index, self._of.model_id), rows)
 
 
 def _scoped(index: Index, model_id: str | None) -> Index:

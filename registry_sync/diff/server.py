@@ -1,7 +1,7 @@
 """What a server says it has loaded against the index. Pure.
 
-`GET /models` tells every row and which versions are loaded. Only where that leaves a doubt is a model asked
-which version answers for its bare id: asking for a model that is not loaded would load it.
+`GET /models` tells every row, and which version answers for its model now. No model is asked for: that would
+load one that is not loaded, and is refused for one that cannot be.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pyfunc.contract import MODEL_ID
 from pyfunc.documents import text_field
 from pyfunc.index import Index
 from registry_sync.diff.findings import Difference, Finding, Side
@@ -22,13 +21,17 @@ QUARANTINED = "quarantined"
 
 @dataclass(frozen=True, slots=True)
 class ServerRow:
-    """A registry row as a server lists it; `refusal` says why its version is not served there."""
+    """A registry row as a server lists it.
+
+    `answered_by` is the version that answers for the model's bare id, None while none is loaded; `refusal`
+    says why the row's version is not served there.
+    """
 
     model_id: str
     created_at: str
     status: str
     version: str | None
-    loaded: bool
+    answered_by: str | None
     refusal: str = ""
 
     @property
@@ -50,49 +53,16 @@ def parse_models(document: object, *, model_id: str | None = None) -> tuple[Serv
     return tuple(row for row in rows if model_id in (None, row.model_id))
 
 
-def parse_version(document: object) -> str:
-    """Read the version out of the answer of `GET /models/{id}/info`.
-
-    Raises:
-        ConfigurationError: it is no such answer.
-    """
-    try:
-        return text_field(_mapping(document)["version"])
-    except (KeyError, TypeError) as exc:
-        raise ConfigurationError(f"GET /models/.../info: expected a version, found {exc!r}") from exc
-
-
-def models_in_doubt(index: Index, rows: Iterable[ServerRow]) -> list[str]:
-    """Models of which something is loaded, and not certainly the current version alone answers."""
-    by_model: dict[str, list[ServerRow]] = {}
-    for row in rows:
-        by_model.setdefault(row.model_id, []).append(row)
-    mine: dict[str, set[tuple[str, str | None]]] = {}
-    for state in index.rows:
-        mine.setdefault(state.model_id, set()).add((state.created_at, state.version))
-    doubtful = []
-    for model_id, theirs in by_model.items():
-        loaded = {row.version for row in theirs if row.loaded}
-        model = index.models.get(model_id)
-        same = mine.get(model_id, set()) == {(row.created_at, row.version) for row in theirs}
-        if MODEL_ID.match(model_id) and not (model and same and model.current in loaded):
-            doubtful.append(model_id)
-    return sorted(doubtful)
-
-
-def compare_server(
-    index: Index, rows: Iterable[ServerRow], answering: Mapping[str, str | None]
-) -> list[Finding]:
+def compare_server(index: Index, rows: Iterable[ServerRow]) -> list[Finding]:
     """Compare a server with the index.
 
     Args:
         index: what the server should follow; of one model, if only that one's rows are given.
         rows: as the server lists them.
-        answering: of the `models_in_doubt`, the version that answers for the bare id, None if none does.
     """
     theirs = {row.key: row for row in rows}
     findings = []
-    for model_id, version in answering.items():
+    for model_id, version in {row.model_id: row.answered_by for row in theirs.values()}.items():
         model = index.models.get(model_id)
         if version is not None and (model is None or model.current != version):
             current = f"the index's current is {model.current}" if model else "the index serves none of it"
@@ -114,7 +84,7 @@ def compare_server(
 
 def _row(raw: object) -> ServerRow:
     fields = _mapping(raw)
-    version, reason = fields["version"], fields.get("reason")
+    reason = fields.get("reason")
     refusal = ""
     if fields["status"] == QUARANTINED and reason is not None:
         told = _mapping(reason)
@@ -123,10 +93,14 @@ def _row(raw: object) -> ServerRow:
         text_field(fields["model_id"]),
         text_field(fields["created_at"]),
         text_field(fields["status"]),
-        None if version is None else text_field(version),
-        fields["loaded"] is True,
+        _optional_text(fields["version"]),
+        _optional_text(fields["answered_by"]),
         refusal,
     )
+
+
+def _optional_text(value: object) -> str | None:
+    return None if value is None else text_field(value)
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -65,7 +65,7 @@ class Office:
     def rows(self) -> list[dict[str, Any]]:
         """What a server that follows would list."""
         index = json.loads((self.home / "artifacts" / INDEX_KEY).read_bytes())
-        return [{**row, "loaded": True} for row in index["rows"]]
+        return [{**row, "loaded": True, "answered_by": row["version"]} for row in index["rows"]]
 
 
 @pytest.fixture

@@ -15,13 +15,15 @@ from typing import Any
 import pytest
 
 from registry_sync.diff import answers
-from registry_sync.diff.answers import NothingThereError, Server
+from registry_sync.diff.answers import Server
 from registry_sync.diff.findings import FORMATS
 from registry_sync.diff.report import render
 from registry_sync.errors import ConfigurationError, PermissionDeniedError, SyncError, UnavailableError
 from tests.aws import free_port
+from tests.registry_sync.cheap import BROKEN
 from tests.registry_sync.diff.looking import DAY_1, found, kinds, look
 from tests.registry_sync.house import House
+from tests.server.running import serving
 
 
 @dataclass
@@ -95,6 +97,7 @@ def rows(house: House) -> list[dict[str, Any]]:
             "status": row.status,
             "version": row.version,
             "loaded": row.version == index.models[row.model_id].current,
+            "answered_by": index.models[row.model_id].current,
         }
         for row in index.rows
     ]
@@ -117,10 +120,10 @@ def test_without_a_key_none_is_sent(house: House, told: Answers) -> None:
 def test_a_server_that_kept_the_older_version(house: House, told: Answers) -> None:
     """It says which version answers for the bare id."""
     older, current, _ = rows(house)
+    kept = {"answered_by": older["version"]}
     told.by_path["/models"] = {
-        "models": [{**older, "loaded": True}, {**current, "loaded": False}, rows(house)[2]]
+        "models": [{**older, **kept, "loaded": True}, {**current, **kept, "loaded": False}, rows(house)[2]]
     }
-    told.by_path["/models/a/info"] = {"version": older["version"]}
     (finding,) = found(house, server=Server(told.url))
     assert ("loaded-but-not-current", "server", "a", older["version"]) == (
         finding.kind.value,
@@ -129,14 +132,14 @@ def test_a_server_that_kept_the_older_version(house: House, told: Answers) -> No
         finding.version,
     )
     assert f"the index's current is {current['version']}" in finding.why
-    assert ["/models", "/models/a/info"] == [path for path, _ in told.asked]
+    assert ["/models"] == [path for path, _ in told.asked]
 
 
 def test_a_server_with_an_older_index(house: House, told: Answers) -> None:
     """It has never heard of the current version."""
     older, _, other = rows(house)
-    told.by_path["/models"] = {"models": [{**older, "loaded": True}, other]}
-    told.by_path["/models/a/info"] = {"version": older["version"]}
+    older |= {"loaded": True, "answered_by": older["version"]}
+    told.by_path["/models"] = {"models": [older, other]}
     findings = found(house, server=Server(told.url))
     assert ["missing", "loaded-but-not-current"] == kinds(findings)
     assert "2026-05-02T00:00:00" == findings[0].created_at
@@ -145,7 +148,6 @@ def test_a_server_with_an_older_index(house: House, told: Answers) -> None:
 def test_a_server_that_still_has_what_was_withdrawn(house: House, told: Answers) -> None:
     """The index serves none of it."""
     told.by_path["/models"] = {"models": rows(house)}
-    told.by_path["/models/b/info"] = {"version": rows(house)[2]["version"]}
     house.execute("UPDATE registry SET item = json_set(item, '$.status', 'retired') WHERE model_id = 'b'")
     house.sync()
     findings = [finding for finding in found(house, server=Server(told.url)) if finding.side == "server"]
@@ -178,12 +180,26 @@ def test_one_model_of_a_server(house: House, told: Answers) -> None:
     assert ["/models"] == [path for path, _ in told.asked]
 
 
-def test_a_model_that_went_meanwhile_is_no_answer(house: House, told: Answers) -> None:
-    """Between the list and the question."""
-    older, current, other = rows(house)
-    told.by_path["/models"] = {"models": [older | {"loaded": True}, current | {"loaded": False}, other]}
+def test_a_model_of_which_nothing_is_loaded_answers_with_nothing(house: House, told: Answers) -> None:
+    """Asking for it would load it."""
+    idle = {"loaded": False, "answered_by": None}
+    told.by_path["/models"] = {"models": [row | idle for row in rows(house)]}
     assert [] == found(house, server=Server(told.url))
-    assert "/models/a/info" == told.asked[1][0]
+    assert ["/models"] == [path for path, _ in told.asked]
+
+
+def test_a_model_of_quarantined_rows_alone_leaves_the_server_readable(tmp_path: Path) -> None:
+    """Of a real server; it answers 503 for such a model for as long as the row stands."""
+    house = House(tmp_path)
+    house.add("bad", 1, BROKEN)
+    house.sync()
+    with serving(tmp_path / "artifacts", tmp_path / "log") as server:
+        drift = look(house, server=Server(str(server.client.base_url)))
+    assert [] == drift.unread
+    assert [("quarantined", "registry", "bad")] == [
+        (one.kind.value, one.side.value, one.model_id) for one in drift.findings
+    ]
+    assert 1 == drift.compared["server_rows"]
 
 
 # ---- what cannot be asked ------------------------------------------------------------------------------
@@ -197,7 +213,8 @@ def test_a_model_that_went_meanwhile_is_no_answer(house: House, told: Answers) -
         (400, ConfigurationError),
         (401, PermissionDeniedError),
         (403, PermissionDeniedError),
-        (404, NothingThereError),
+        (404, ConfigurationError),
+        (410, ConfigurationError),
         (429, UnavailableError),
         (500, UnavailableError),
         (503, UnavailableError),
