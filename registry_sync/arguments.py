@@ -11,6 +11,8 @@ from registry_sync.diff.findings import FORMATS, Difference
 from registry_sync.errors import ConfigurationError
 from registry_sync.rows import READY
 
+_MOST_DIGITS = 9
+
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the arguments, by default the process's; `command` says which command is meant.
@@ -52,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tolerate-quarantine", action="store_true", help="exit 0 although rows are quarantined"
     )
-    parser.add_argument("--report", type=Path, metavar="FILE", help="also write the JSON report here")
+    parser.add_argument("--report", type=_report_file, metavar="FILE", help="also write the JSON report here")
     commands = parser.add_subparsers(title="commands", metavar="{register,diff}")
     _add_register(commands.add_parser("register", help="upload a bundle and write its row"))
     _add_diff(commands.add_parser("diff", help="compare registry, bundles, mirror and server; write nothing"))
@@ -60,10 +62,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    count = int(text)
-    if count < 0:
-        raise argparse.ArgumentTypeError("expected a whole number from 0 up")
-    return count
+    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 up, found {text!r}")
+    return int(text)
+
+
+def _report_file(text: str) -> Path:
+    """Where a report may be written; said before the work, not after it."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"expected a file's name, found a folder: {text!r}")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"expected a file in a folder that is there, found none: {text!r}")
+    return path
+
+
+def _difference(text: str) -> Difference:
+    if text not in list(Difference):
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(Difference)}, found {text!r}")
+    return Difference(text)
 
 
 def _add_register(parser: argparse.ArgumentParser) -> None:
@@ -97,10 +114,9 @@ def _add_diff(parser: argparse.ArgumentParser) -> None:
         "--ignore",
         action="append",
         default=[],
-        type=Difference,
-        choices=list(Difference),
+        type=_difference,
         metavar="KIND",
         help=f"leave out one kind of difference, repeatable: {', '.join(Difference)}",
     )
     parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="default: %(default)s")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="also write the JSON report here")
+    parser.add_argument("--report", type=_report_file, metavar="FILE", help="also write the JSON report here")

@@ -273,13 +273,6 @@ def test_74_for_a_full_disk(home: Home) -> None:
     assert (before, []) == (home.index(), list(scratch.iterdir()))
 
 
-def test_74_for_a_report_that_cannot_be_written(home: Home) -> None:
-    """The sync is done all the same; the message names the file."""
-    home.register(b"bundle", "champion")
-    assert_says(home.run("--report", str(home.path / "none" / "report.json")), 74, "report.json")
-    assert ["champion"] == list(home.index().models)
-
-
 def test_75_for_a_service_that_does_not_answer(tmp_path: Path) -> None:
     """Nobody listens: the retries end, and the run may be repeated."""
     nobody = AwsEndpoint("nobody", f"http://127.0.0.1:{free_port()}")
@@ -371,6 +364,10 @@ def test_77_for_a_role_without_rights(tmp_path: Path) -> None:
         (["--colour"], {}, ["--colour", "--help"]),
         (["compare"], {}, ["compare", "register"]),
         (["--allow-withdraw", "-1"], {}, ["--allow-withdraw", "from 0 up"]),
+        (["--allow-withdraw", "x"], {}, ["--allow-withdraw", "a whole number from 0 up", "'x'"]),
+        (["--report", "/nonexistent/x.json"], {}, ["--report", "a folder", "/nonexistent"]),
+        (["--report", "/"], {}, ["--report", "a folder", "'/'"]),
+        (["diff", "--ignore", "x"], {}, ["--ignore", "tampered, missing", "'x'"]),
         (["register"], {}, ["BUNDLE", "--model-id"]),
         (["register", "none.pkl", "--model-id", "m"], {}, ["none.pkl", "no such file"]),
         ([], {"ARTIFACTS_BUCKET": "bucket", "AWS_ENDPOINT_URL": "no url"}, ["no url", "AWS_ENDPOINT_URL"]),
