@@ -51,8 +51,10 @@ def sync_report(result: SyncResult, execution: Execution, *, exit_code: int) -> 
     }
 
 
-def plan_report(plan: SyncPlan, execution: Execution, *, exit_code: int) -> Document:
-    """The report of a dry run."""
+def plan_report(
+    plan: SyncPlan, execution: Execution, *, exit_code: int, refusal: Exception | None = None
+) -> Document:
+    """The report of a dry run; `refusal` is why a sync would not carry the plan out."""
     return {
         "outcome": "planned",
         "exit_code": exit_code,
@@ -60,6 +62,7 @@ def plan_report(plan: SyncPlan, execution: Execution, *, exit_code: int) -> Docu
         "actions": [
             {**_row(action.key), "action": action.kind, "why": action.why} for action in plan.actions
         ],
+        **({} if refusal is None else {"error": error_entry(refusal)}),
     }
 
 
@@ -68,8 +71,13 @@ def failure_report(error: Exception, *, exit_code: int) -> Document:
     return {
         "outcome": "failed",
         "exit_code": exit_code,
-        "error": {"type": type(error).__name__, "message": str(error)},
+        "error": error_entry(error),
     }
+
+
+def error_entry(error: Exception) -> Document:
+    """What a report says of an error."""
+    return {"type": type(error).__name__, "message": str(error)}
 
 
 def stop_report(message: str, *, exit_code: int) -> Document:

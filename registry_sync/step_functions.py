@@ -29,7 +29,7 @@ from registry_sync.errors import ConflictError, SyncError, TokenLostError, Unava
 from registry_sync.excerpt import compact, excerpt, size
 from registry_sync.limits import Deadline, Limits
 from registry_sync.progress import Progress, choose_progress
-from registry_sync.report import Document, to_json
+from registry_sync.report import Document, failure_report, to_json
 from registry_sync.settings import heartbeat_s
 
 if TYPE_CHECKING:
@@ -89,9 +89,18 @@ def answer(
     try:
         ending, text = _work(waiting, environ, command, progress)
     except Exception as exc:
-        ending = failed(exc)
+        ending = _failed(exc, failed)
         text = _fit(ending.report, MAX_CAUSE_BYTES, lambda: None)
     return _deliver(waiting, ending, text, progress)
+
+
+def _failed(error: Exception, failed: Callable[[Exception], Ending]) -> Ending:
+    """What `failed` makes of an error; the state is answered even if that cannot be told to people."""
+    try:
+        return failed(error)
+    except Exception:
+        code = exits.exit_code(error)
+        return Ending(code, failure_report(error, exit_code=code))
 
 
 def _open(token: str) -> TaskToken:

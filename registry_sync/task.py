@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from pathlib import Path
 
+from pyfunc.contract import Index
 from pyfunc.places import Bucket, Places
 from registry_sync import exits
 from registry_sync.arguments import parse
 from registry_sync.connect import open_source, open_store
 from registry_sync.convert import installed_code
+from registry_sync.delivery import deliver, say, write_failure
 from registry_sync.diff.command import run_diff
-from registry_sync.errors import DeadlineError
+from registry_sync.errors import DeadlineError, EmptyRegistryError, MassWithdrawalError
 from registry_sync.interruptions import Overdue, Stop, alarm, heed_signals, ignore_signals
 from registry_sync.limits import Deadline, Limits
 from registry_sync.mlflow_registry_step import MlflowStep
-from registry_sync.plan import Kind
+from registry_sync.plan import Kind, SyncPlan
 from registry_sync.progress import Progress, choose_progress
 from registry_sync.publish import Publisher
 from registry_sync.registration import register
@@ -39,6 +39,7 @@ from registry_sync.scratch import scratch
 from registry_sync.settings import Execution, MlflowSettings, deadline_s, is_certificate_required, statuses
 from registry_sync.settle import settle
 from registry_sync.step_functions import Ending, answer
+from registry_sync.streams import secure_streams
 from registry_sync.sync import Scope, Sides, check_withdrawals, run_sync, take_stock
 from registry_sync.workshop import Workshop, open_workshop
 
@@ -54,6 +55,7 @@ def main(
         argv: the arguments, by default the process's.
         workshop_of: opens what converts bundles and proves them, as the environment says.
     """
+    secure_streams()
     heed_signals()
     try:
         return answer(os.environ, lambda: _run(argv, workshop_of), _fail)
@@ -119,19 +121,25 @@ def _sync(
         step = MlflowStep(mlflow, environ, publisher.store, progress, within_s=limits.deadline.left_s)
         is_bucket = _bucket(places) is not None
         report["mlflow"] = step.run(result.index, arguments.model_id) if is_bucket else step.skip()
-    _deliver(arguments, report)
-    _tell_end(progress, report)
-    return Ending(code, report)
+    ending = deliver(report, arguments.report)
+    _tell_end(progress, ending.report)
+    return ending
 
 
 def _dry_run(arguments: argparse.Namespace, sides: Sides, scope: Scope, execution: Execution) -> Ending:
-    _, plan = take_stock(sides, scope)
+    plan, refusal = SyncPlan(Index(), ()), None
+    try:
+        _, plan = take_stock(sides, scope)
+        check_withdrawals(plan.index, settle(plan, {}), scope)
+    except (EmptyRegistryError, MassWithdrawalError) as exc:
+        refusal = exc
+        say(exc)
     code = _code(sum(action.kind is Kind.QUARANTINE for action in plan.actions), arguments)
-    report = plan_report(plan, execution, exit_code=code)
-    sys.stdout.write(to_json(report) if arguments.format == "json" else plan_table(plan))
-    check_withdrawals(plan.index, settle(plan, {}), scope)
-    _write_report(arguments.report, report)
-    return Ending(code, report)
+    report = plan_report(
+        plan, execution, exit_code=exits.exit_code(refusal) if refusal else code, refusal=refusal
+    )
+    show = to_json if arguments.format == "json" else lambda _: plan_table(plan)
+    return deliver(report, arguments.report, show=show)
 
 
 def _register(arguments: argparse.Namespace) -> Ending:
@@ -146,9 +154,7 @@ def _register(arguments: argparse.Namespace) -> Ending:
         treatment_names=arguments.treatment_name,
         outcome_names=arguments.outcome_name,
     )
-    report = {"registered": row.item()}
-    sys.stdout.write(to_json(report))
-    return Ending(exits.OK, report)
+    return deliver({"registered": row.item(), "exit_code": exits.OK})
 
 
 def _code(quarantined: int, arguments: argparse.Namespace) -> int:
@@ -159,16 +165,6 @@ def _bucket(places: Places) -> str | None:
     return places.artifacts.name if isinstance(places.artifacts, Bucket) else None
 
 
-def _deliver(arguments: argparse.Namespace, report: Document) -> None:
-    sys.stdout.write(to_json(report))
-    _write_report(arguments.report, report)
-
-
-def _write_report(path: Path | None, report: Document) -> None:
-    if path is not None:
-        path.write_text(to_json(report), encoding="utf-8")
-
-
 def _tell_end(progress: Progress, report: Document) -> None:
     progress.event("sync.done", exit_code=report["exit_code"], **report["counts"])
 
@@ -177,16 +173,13 @@ def _fail(error: Exception, arguments: argparse.Namespace | None = None) -> Endi
     code = exits.exit_code(error)
     if code == exits.BUG:
         traceback.print_exception(error)
-    sys.stderr.write(f"registry_sync: {error}\n")
+    say(error)
     report = failure_report(error, exit_code=code)
-    try:
-        _write_report(getattr(arguments, "report", None), report)
-    except OSError as exc:
-        sys.stderr.write(f"registry_sync: --report: {exc}\n")
+    write_failure(report, getattr(arguments, "report", None))
     return Ending(code, report)
 
 
 def _stopped(stop: Stop) -> Ending:
     message = f"stopped by {stop}; what is served is whole, run it again"
-    sys.stderr.write(f"registry_sync: {message}\n")
+    say(message)
     return Ending(exits.STOPPED, stop_report(message, exit_code=exits.STOPPED))

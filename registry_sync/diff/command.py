@@ -13,11 +13,11 @@ from pyfunc.contract import MODEL_ID
 from pyfunc.places import Bucket, Places
 from registry_sync.connect import open_source, open_store
 from registry_sync.convert import installed_code
+from registry_sync.delivery import deliver
 from registry_sync.diff.answers import API_KEY, Server
 from registry_sync.diff.gather import Examination, examine
-from registry_sync.diff.report import drift_document, drift_exit_code, render, without
+from registry_sync.diff.report import drift_document, render, without
 from registry_sync.errors import ConfigurationError
-from registry_sync.report import to_json
 from registry_sync.rows import RegistryRow, RowFault, parse_row
 from registry_sync.settings import statuses
 from registry_sync.source import Item
@@ -49,11 +49,9 @@ def run_diff(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Endin
     drift = without(examine(examination), frozenset(arguments.ignore))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a row may hold what the terminal cannot show
-    sys.stdout.write(render(drift, arguments.format))
-    document = drift_document(drift)
-    if arguments.report is not None:
-        arguments.report.write_text(to_json(document), encoding="utf-8")
-    return Ending(drift_exit_code(drift), document)
+    if arguments.format == "json":
+        return deliver(drift_document(drift), arguments.report)
+    return deliver(drift_document(drift), arguments.report, show=lambda _: render(drift, arguments.format))
 
 
 def _read_row(
