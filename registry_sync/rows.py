@@ -10,12 +10,23 @@ import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import TypedDict
 
 from pyfunc.contract import MODEL_ID
-from pyfunc.documents import SHA256
 from pyfunc.index import Reason, RowState
+from registry_sync.attributes import (
+    FaultError,
+    any_text,
+    check_name,
+    in_json,
+    optional_count,
+    optional_digest,
+    optional_names,
+    required_text,
+    shown,
+    whole,
+    wrong_type,
+)
 
 READY = "ready"
 RETIRED = "retired"
@@ -42,6 +53,17 @@ ATTRIBUTES = (
     "bundle_sha256",
     "bundle_size",
 )
+
+UNREADABLE = ""
+"""Where a registry says what it found instead of an item: no attribute of DynamoDB has an empty name."""
+MOST_LETTERS = {"model_name": 256, "model_version": 256, "execution_id": 1024}
+"""Of what a ready row says of itself: the index, every listing and every metric carry it."""
+MOST_KEY_BYTES = 1024
+"""S3's own limit."""
+OWN_FOLDERS = frozenset({"mlflow", "sync-reports"})
+"""Where the sync itself writes: what stands there is no training bundle."""
+_LISTED = 2048
+"""What DynamoDB allows a key."""
 
 RowKey = tuple[str, str]
 _S3_URL = re.compile(r"s3://(?P<bucket>[^/]*)/(?P<key>.+)\Z", re.DOTALL)
@@ -116,12 +138,6 @@ class _Texts(TypedDict):
     model_path: str
 
 
-class _FaultError(Exception):
-    def __init__(self, code: str, message: str) -> None:
-        self.reason = Reason(code, message)
-        super().__init__(message)
-
-
 def parse_row(
     item: Mapping[str, object],
     *,
@@ -138,18 +154,18 @@ def parse_row(
         statuses: what a row may say beside `ready` and `retired`.
     """
     texts = _Texts(
-        model_id=_any_text(item, "model_id"),
-        created_at=_any_text(item, "created_at"),
-        status=_any_text(item, "status"),
-        model_name=_any_text(item, "model_name"),
-        model_version=_any_text(item, "model_version"),
-        execution_id=_any_text(item, "execution_id"),
-        model_path=_any_text(item, "model_path"),
+        model_id=any_text(item, "model_id"),
+        created_at=any_text(item, "created_at"),
+        status=any_text(item, "status"),
+        model_name=any_text(item, "model_name"),
+        model_version=any_text(item, "model_version"),
+        execution_id=any_text(item, "execution_id"),
+        model_path=any_text(item, "model_path"),
     )
     try:
         return _row(item, texts, bucket, now, statuses)
-    except _FaultError as fault:
-        return RowFault(reason=fault.reason, **texts)
+    except FaultError as fault:
+        return RowFault(reason=fault.reason, **_cut(texts))
 
 
 def _row(
@@ -157,35 +173,38 @@ def _row(
 ) -> RegistryRow:
     for name, text in texts.items():
         if item.get(name) not in (None, text) and isinstance(item[name], str):
-            raise _FaultError("attribute_type", f"{name}: expected Unicode text, found a lone surrogate")
-    model_id = _required_text(item, "model_id")
+            raise FaultError("attribute_type", f"{name}: expected Unicode text, found a lone surrogate")
+    if UNREADABLE in item:
+        raise FaultError("item_invalid", f"item: expected a JSON object, found {in_json(item[UNREADABLE])}")
+    model_id = required_text(item, "model_id")
     if not MODEL_ID.match(model_id):
-        raise _FaultError(
+        raise FaultError(
             "model_id_invalid",
             f"model_id: expected 1-128 of A-Z a-z 0-9 . _ - starting with a letter or digit, "
-            f"found {_shown(model_id)}",
+            f"found {shown(model_id)}",
         )
-    instant = _instant(_required_text(item, "created_at"), now)
-    status = _required_text(item, "status")
+    instant = _instant(required_text(item, "created_at"), now)
+    status = required_text(item, "status")
     if status not in (READY, RETIRED) and status not in statuses:
-        raise _FaultError(
+        raise FaultError(
             "status_unknown",
             f"status: expected {READY!r}, {RETIRED!r} or one of the pipeline's other words, found "
-            f"{_shown(status)}; if that is one of them, name it in TAUSERVE_STATUSES",
+            f"{shown(status)}; if that is one of them, name it in TAUSERVE_STATUSES",
         )
     if status != READY:
-        return RegistryRow(instant=instant, ttl=_whole(item.get("ttl")), **texts)
-    for name in ("model_name", "model_version", "execution_id"):
+        return RegistryRow(instant=instant, ttl=whole(item.get("ttl")), **_cut(texts))
+    for name, most in MOST_LETTERS.items():
         if not isinstance(value := item.get(name, ""), str):
-            raise _wrong_type(name, "text", value)
+            raise wrong_type(name, "text", value)
+        check_name(name, value, most)
     return RegistryRow(
         instant=instant,
-        ttl=_optional_count(item, "ttl"),
-        bundle_key=bundle_key(_required_text(item, "model_path"), bucket=bucket),
-        treatment_names=_optional_names(item, "treatment_names"),
-        outcome_names=_optional_names(item, "outcome_names"),
-        bundle_sha256=_optional_digest(item, "bundle_sha256"),
-        bundle_size=_optional_count(item, "bundle_size"),
+        ttl=optional_count(item, "ttl"),
+        bundle_key=bundle_key(required_text(item, "model_path"), bucket=bucket),
+        treatment_names=optional_names(item, "treatment_names"),
+        outcome_names=optional_names(item, "outcome_names"),
+        bundle_sha256=optional_digest(item, "bundle_sha256"),
+        bundle_size=optional_count(item, "bundle_size"),
         **texts,
     )
 
@@ -196,19 +215,30 @@ def bundle_key(path: str, *, bucket: str | None) -> str:
     if match := _S3_URL.match(path):
         if match["bucket"] != bucket:
             expected = "a key relative to the artifacts folder" if bucket is None else f"s3://{bucket}/..."
-            raise _FaultError(
-                "model_path_foreign", f"model_path: expected {expected}, found {_shown(path)}; not requested"
+            raise FaultError(
+                "model_path_foreign", f"model_path: expected {expected}, found {shown(path)}; not requested"
             )
         key = match["key"]
     elif _SCHEME.match(path):
-        raise _FaultError(
+        raise FaultError(
             "model_path_foreign",
-            f"model_path: expected s3:// or a bare key, found {_shown(path)}; not requested",
+            f"model_path: expected s3:// or a bare key, found {shown(path)}; not requested",
         )
     if _UNSAFE.search(key) or any(part in ("", ".", "..") for part in key.split("/")):
-        raise _FaultError(
+        raise FaultError(
             "model_path_invalid",
-            f"model_path: expected a relative key without empty parts, '.', '..', found {_shown(path)}",
+            f"model_path: expected a relative key without empty parts, '.', '..', found {shown(path)}",
+        )
+    if key.partition("/")[0] in OWN_FOLDERS:
+        # A bundle that the sync itself rewrites would be another one at every run.
+        raise FaultError(
+            "model_path_invalid",
+            f"model_path: expected a key outside {' and '.join(sorted(OWN_FOLDERS))}, where the sync writes, "
+            f"found {shown(path)}",
+        )
+    if (length := len(key.encode())) > MOST_KEY_BYTES:
+        raise FaultError(
+            "model_path_invalid", f"model_path: expected at most {MOST_KEY_BYTES} bytes, found {length}"
         )
     return key
 
@@ -222,6 +252,8 @@ def parse_instant(text: str) -> datetime:
     >>> parse_instant("2026-05-01T02:00:00+02:00")
     datetime.datetime(2026, 5, 1, 0, 0, tzinfo=datetime.timezone.utc)
     """
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError(text)  # between date and time Python takes any character, a NUL too
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         return moment.replace(tzinfo=UTC)
@@ -235,79 +267,17 @@ def _instant(text: str, now: datetime) -> datetime:
     try:
         instant = parse_instant(text)
     except ValueError as exc:
-        raise _FaultError(
-            "created_at_invalid", f"created_at: expected an ISO 8601 timestamp, found {_shown(text)}"
+        raise FaultError(
+            "created_at_invalid", f"created_at: expected an ISO 8601 timestamp, found {shown(text)}"
         ) from exc
     if instant > now + AHEAD:
         # Taken at its word it would stay the current version until then, whatever is trained meanwhile.
-        raise _FaultError(
-            "created_at_future", f"created_at: expected an instant that has come, found {_shown(text)}"
+        raise FaultError(
+            "created_at_future", f"created_at: expected an instant that has come, found {shown(text)}"
         )
     return instant
 
 
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 200 else text[:200] + "...")  # noqa: PLR2004 - enough to find the row
-
-
-def _any_text(item: Mapping[str, object], name: str) -> str:
-    value = item.get(name)
-    return _encodable(value) if isinstance(value, str) else ""
-
-
-def _encodable(text: str) -> str:
-    """The text without lone surrogates, which JSON can carry and UTF-8 cannot."""
-    return text.encode(errors="replace").decode()
-
-
-def _wrong_type(name: str, expected: str, value: object) -> _FaultError:
-    return _FaultError("attribute_type", f"{name}: expected {expected}, found {type(value).__name__}")
-
-
-def _required_text(item: Mapping[str, object], name: str) -> str:
-    value = item.get(name)
-    if value is None or value == "":
-        raise _FaultError("attribute_missing", f"{name}: expected text, found nothing")
-    if not isinstance(value, str):
-        raise _wrong_type(name, "text", value)
-    return value
-
-
-def _whole(value: object) -> int | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, Decimal) and value.is_finite():
-        return int(value)
-    return None
-
-
-def _optional_count(item: Mapping[str, object], name: str) -> int | None:
-    value = item.get(name)
-    if value is None:
-        return None
-    count = _whole(value)
-    if count is None or count < 0:
-        raise _wrong_type(name, "a count", value)
-    return count
-
-
-def _optional_digest(item: Mapping[str, object], name: str) -> str | None:
-    value = item.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, str) or not SHA256.match(value):
-        raise _wrong_type(name, "a sha256 in lower-case hex", value)
-    return value
-
-
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and value != "" and value == _encodable(value)
-
-
-def _optional_names(item: Mapping[str, object], name: str) -> tuple[str, ...] | None:
-    value = item.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, list) or not all(map(_is_name, value)):
-        raise _wrong_type(name, "a list of names", value)
-    return tuple(value) or None
+def _cut(texts: _Texts) -> _Texts:
+    """The texts of a row that serves nothing, each of bounded length: the index lists such rows, too."""
+    return _Texts(**{name: text[:_LISTED] for name, text in texts.items()})  # type: ignore[typeddict-item]

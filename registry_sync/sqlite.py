@@ -23,7 +23,7 @@ from registry_sync.errors import (
     SyncError,
     UnavailableError,
 )
-from registry_sync.rows import RowKey
+from registry_sync.rows import UNREADABLE, RowKey
 from registry_sync.source import Item
 
 BUSY_TIMEOUT_S = 10.0
@@ -102,11 +102,13 @@ class SqliteSource:
             with closing(
                 sqlite3.connect(url, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
             ) as connection:
+                connection.text_factory = _text  # whoever edits by hand may write any bytes
                 if not create:
                     connection.execute(_CHECK)
                 yield connection
         except sqlite3.OperationalError as exc:
-            if exc.sqlite_errorcode == sqlite3.SQLITE_CANTOPEN:
+            # Errors of the Python module itself have no code.
+            if getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_CANTOPEN:
                 self._check_open()
             raise _sqlite_error(self.name, exc) from exc
         except sqlite3.Error as exc:
@@ -119,13 +121,19 @@ class SqliteSource:
                 opened.callback(os.close, os.open(self._path, os.O_RDONLY | os.O_CLOEXEC))
 
 
-def _item(model_id: str, created_at: str, text: str) -> dict[str, Any]:
+def _text(data: bytes) -> str:
+    """Bytes that are no UTF-8 become half characters, which the row's reader refuses by name."""
+    return data.decode(errors="surrogateescape")
+
+
+def _item(model_id: object, created_at: object, text: str | bytes) -> dict[str, Any]:
+    """The item; of one that is no JSON object the key alone, and what it is instead."""
+    key = {"model_id": model_id, "created_at": created_at}
     try:
         item = json.loads(text)
-    except ValueError:
-        item = None  # the key alone: the row's reader says what is missing
-    attributes = item if isinstance(item, dict) else {}
-    return {**attributes, "model_id": model_id, "created_at": created_at}
+    except (ValueError, TypeError, RecursionError):
+        return {**key, UNREADABLE: text}
+    return {**item, **key} if isinstance(item, dict) else {**key, UNREADABLE: item}
 
 
 def _sqlite_error(name: str, exc: sqlite3.Error) -> SyncError:

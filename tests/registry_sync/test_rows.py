@@ -62,11 +62,106 @@ def test_missing_attributes(name: str) -> None:
         ("outcome_names", [""]),
         ("bundle_sha256", "ABC"),
         ("bundle_size", "12"),
+        ("bundle_size", Decimal("560694.9")),
+        ("bundle_size", 560694.9),
+        ("ttl", Decimal("1E-100")),
+        ("ttl", 1e-100),
     ],
 )
 def test_wrong_types(name: str, value: object) -> None:
     """A value of another type is named, never guessed at."""
     assert "attribute_type" == _fault({name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("bundle_sha256", "ABC", "the text 'ABC'"),
+        ("bundle_size", "12", "the text '12'"),
+        ("bundle_size", Decimal(-1), "the number -1"),
+        ("model_version", 7, "the number 7"),
+        ("model_name", None, "null"),
+        ("model_path", True, "true"),
+        ("treatment_names", ["one", 2], """the list ["one", 2]"""),
+        ("model_path", {"M": {"s3": {"S": "bucket"}}}, """the object {"M": {"s3": {"S": "bucket"}}}"""),
+        ("treatment_names", "x" * 1000, "the text 'xxx"),
+    ],
+)
+def test_what_was_found_is_shown_in_jsons_words(name: str, value: object, words: str) -> None:
+    """Shortened."""
+    parsed = parse_row({**item(), name: value}, bucket="artifacts", now=NOW)
+    assert isinstance(parsed, RowFault)
+    assert f"found {words}" in parsed.reason.message
+    assert len(parsed.reason.message) < 300
+
+
+@pytest.mark.parametrize("number", [7, 7.0, Decimal(7), Decimal("7.0"), Decimal("7E0")])
+def test_a_whole_number_is_one_in_either_registry(number: object) -> None:
+    """However it is written."""
+    parsed = parse_row(item(bundle_size=number), bucket="artifacts", now=NOW)
+    assert isinstance(parsed, RegistryRow)
+    assert 7 == parsed.bundle_size
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("model_name", "x" * 256, "x" * 257),
+        ("model_version", "x" * 256, "x" * 257),
+        ("execution_id", "x" * 1024, "x" * 1025),
+        ("model_name", "τ, 2nd model", "two\nlines"),
+        ("model_version", "1.2", "1\x002"),
+        ("treatment_names", ["x" * 256], ["x" * 257]),
+        ("treatment_names", ["rate shock"], ["rate\nshock"]),
+        ("outcome_names", ["S&P 500"], ["\x1b[2J"]),
+        ("outcome_names", ["x"] * 1024, ["x"] * 1025),
+    ],
+)
+def test_names_are_of_one_line_and_of_bounded_length(name: str, good: object, bad: object) -> None:
+    """They stand in the index, in every listing and in metrics."""
+    assert (None, "attribute_invalid") == (_fault({name: good}), _fault({name: bad}))
+
+
+def test_what_serves_nothing_is_cut_and_not_refused() -> None:
+    """A retired row withdraws whatever else it holds, and takes no more room than another."""
+    for changes in ({"status": "retired"}, {"status": "x" * 400_000}):
+        parsed = parse_row({**item(model_name="x" * 400_000), **changes}, bucket="artifacts", now=NOW)
+        assert (isinstance(parsed, RegistryRow), 2048) == (
+            changes["status"] == "retired",
+            len(parsed.model_name),
+        )
+        assert len(parsed.status) <= 2048
+
+
+@pytest.mark.parametrize(
+    "created_at", ["2026-05-01\x0000:00:00", "2026-05-01τ00:00:00", "2026-05-01\n00:00:00"]
+)
+def test_an_instant_is_written_in_printable_ascii(created_at: str) -> None:
+    """Python itself takes any character between date and time."""
+    assert "created_at_invalid" == _fault({"created_at": created_at})
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "mlflow/index.json",
+        "mlflow/m/v/MLmodel",
+        "sync-reports/x.json",
+        "mlflow",
+        "s3://artifacts/mlflow/b.pkl",
+    ],
+)
+def test_what_the_sync_writes_is_no_bundle(path: str) -> None:
+    """It would be another one at every run."""
+    assert "model_path_invalid" == _fault({"model_path": path})
+
+
+def test_a_key_has_at_most_as_many_bytes_as_s3_allows() -> None:
+    """And names beside the sync's own are good."""
+    assert (None, "model_path_invalid") == (
+        _fault({"model_path": "mlflow2/" + "x" * 1016}),
+        _fault({"model_path": "é" * 513}),
+    )
 
 
 @pytest.mark.parametrize("created_at", ["2099-01-01T00:00:00", "2026-06-02T00:00:01+00:00", "9999-12-31"])

@@ -16,7 +16,7 @@ from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from registry_sync.aws import dynamodb_client
 from registry_sync.dynamodb import BATCH_ATTEMPTS, DynamoDBSource
 from registry_sync.errors import ConfigurationError, UnavailableError
-from registry_sync.rows import RowFault, parse_row
+from registry_sync.rows import RegistryRow, RowFault, parse_row
 from registry_sync.sqlite import SqliteSource
 from tests.aws import AwsEndpoint, free_port
 from tests.registry_sync.answering import answering, point_to
@@ -230,6 +230,46 @@ def test_broken_item_is_a_fault_of_its_row(tmp_path: Path) -> None:
     assert [("a", RowFault), ("b", "ready")] == [
         (row.model_id, RowFault if isinstance(row, RowFault) else row.status) for row in rows
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("x'ff41'", "the text"),
+        ("'no JSON'", "the text 'no JSON'"),
+        ("'[1, 2]'", "the list [1, 2]"),
+        ("'7'", "the number 7"),
+        ("printf('%.*c', 100000, '[')", "the text '[[["),
+    ],
+)
+def test_what_is_no_json_object_is_said_of_its_row(tmp_path: Path, text: str, word: str) -> None:
+    """Whatever somebody has written by hand, bytes that are no UTF-8 too: the other rows come through."""
+    door = SqliteDoor(tmp_path / "registry.sqlite")
+    door.put([item("a"), item("b")])
+    with closing(sqlite3.connect(door.path)) as connection:
+        connection.execute(f"UPDATE registry SET item = cast({text} AS TEXT) WHERE model_id = 'a'")  # noqa: S608
+        connection.commit()
+    source = SqliteSource(door.path)
+    broken, good = [parse_row(row, bucket="artifacts", now=NOW) for row in source.scan()]
+    assert isinstance(broken, RowFault)
+    assert ("a", "item_invalid") == (broken.model_id, broken.reason.code)
+    assert f"expected a JSON object, found {word}" in broken.reason.message
+    assert isinstance(good, RegistryRow)
+    key = item("a")["model_id"], item("a")["created_at"]
+    assert [list(source.get_many([key])), [source.get(*key)]] == [list(source.scan("a"))] * 2
+
+
+def test_a_key_that_is_no_unicode_is_a_fault_of_its_row(tmp_path: Path) -> None:
+    """It comes as text, which the row's reader refuses."""
+    door = SqliteDoor(tmp_path / "registry.sqlite")
+    door.put([item("b")])
+    with closing(sqlite3.connect(door.path)) as connection:
+        connection.execute("INSERT INTO registry VALUES (cast(x'ff41' AS TEXT), '2026-05-01', '{}')")
+        connection.commit()
+    rows = [parse_row(row, bucket="artifacts", now=NOW) for row in SqliteSource(door.path).scan()]
+    assert ["attribute_type", ""] == sorted(
+        (row.reason.code if isinstance(row, RowFault) else "" for row in rows), reverse=True
+    )
 
 
 def test_locked_registry_is_transient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
