@@ -15,7 +15,7 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -35,7 +35,8 @@ from registry_sync.errors import (
     UnavailableError,
 )
 from registry_sync.publish import MAX_BUNDLE_BYTES
-from registry_sync.rows import AHEAD, READY, RowFault, parse_instant, parse_row
+from registry_sync.rows import AHEAD, PIPELINE_STATUSES, READY, RowFault, parse_instant, parse_row
+from registry_sync.settings import statuses
 from registry_sync.source import Item, RegistrySource
 from registry_sync.store import ArtifactStore, Fingerprint, fingerprint
 
@@ -146,7 +147,7 @@ def register(  # noqa: PLR0913 - one keyword for each attribute of the row
     )
     bucket = places.artifacts.name if isinstance(places.artifacts, Bucket) else None
     source, store = open_source(places.registry), open_store(places.artifacts)
-    return register_bundle(bundle, registration, source, store, bucket=bucket)
+    return register_bundle(bundle, registration, source, store, bucket=bucket, statuses=statuses(os.environ))
 
 
 def register_bundle(
@@ -156,18 +157,26 @@ def register_bundle(
     store: ArtifactStore,
     *,
     bucket: str | None,
+    statuses: Container[str] = PIPELINE_STATUSES,
 ) -> Registered:
-    """As `register`, between sides that are open; `bucket` is None where a folder stands for one."""
+    """As `register`, between sides that are open.
+
+    `bucket` is None where a folder stands for one; `statuses` are what a row may say beside `ready` and
+    `retired`.
+    """
     with _opened(bundle) as (name, file):
         measured = _measured(name, file)
         row = _row(registration, measured, bucket)
         now = datetime.now(UTC)
         # A row that is not ready yet is checked as if it were: its day will come.
         dated = replace(row, created_at=row.created_at or now.isoformat())
-        checked = parse_row({**dated.item(), "status": READY}, bucket=bucket, now=now)
-        if isinstance(checked, RowFault):
-            raise ConfigurationError(f"the row would be quarantined: {checked.reason.message}")
-        _upload(store, checked.bundle_key, file, measured)
+        key = ""
+        for status in (row.status, READY):
+            checked = parse_row({**dated.item(), "status": status}, bucket=bucket, now=now, statuses=statuses)
+            if isinstance(checked, RowFault):
+                raise ConfigurationError(f"the row would be quarantined: {checked.reason.message}")
+            key = checked.bundle_key
+        _upload(store, key, file, measured)
     return _written(row, source, now)
 
 

@@ -153,6 +153,8 @@ def test_another_bundle_of_this_execution_is_refused(desk: Desk) -> None:
         ({"created_at": "yesterday"}, "created_at"),
         ({"execution_id": "../../x"}, "model_path"),
         ({"treatment_names": [""]}, "treatment_names"),
+        ({"status": "raedy"}, "'raedy'.*TAUSERVE_STATUSES"),
+        ({"execution_id": "x" * 1025}, "execution_id: expected at most 1024"),
     ],
 )
 def test_a_row_that_would_be_quarantined_is_not_written(
