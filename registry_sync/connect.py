@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from pyfunc.places import Bucket, Folder, SqliteFile, Table
+from collections.abc import Mapping
+
+from pyfunc.places import Bucket, Folder, PlaceError, Places, SqliteFile, Table
+from registry_sync.errors import ConfigurationError
 from registry_sync.folder import FolderStore
 from registry_sync.limits import Limits
 from registry_sync.source import RegistrySource
 from registry_sync.sqlite import SqliteSource
 from registry_sync.store import ArtifactStore
+
+
+def read_places(environ: Mapping[str, str]) -> Places:
+    """Where everything is.
+
+    Raises:
+        ConfigurationError: a value that names no place.
+    """
+    try:
+        return Places.from_environ(environ)
+    except PlaceError as exc:
+        raise ConfigurationError(str(exc)) from exc
 
 
 def open_store(place: Bucket | Folder, limits: Limits | None = None) -> ArtifactStore:

@@ -22,8 +22,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pyfunc.places import Bucket, Places
-from registry_sync.connect import open_source, open_store
+from pyfunc.places import Bucket
+from registry_sync.connect import open_source, open_store, read_places
 from registry_sync.disk import disk_error
 from registry_sync.errors import (
     BundleExistsError,
@@ -134,7 +134,7 @@ def register(  # noqa: PLR0913 - one keyword for each attribute of the row
         SyncError: a side could not be read or written; `UnavailableError` may be gone at the next attempt.
     """
     given = {"MODEL_REGISTRY_TABLE": registry, "ARTIFACTS_BUCKET": artifacts}
-    places = Places.from_environ({**os.environ, **{key: value for key, value in given.items() if value}})
+    places = read_places({**os.environ, **{key: value for key, value in given.items() if value}})
     registration = Registration(
         model_id=model_id,
         created_at=created_at.isoformat() if isinstance(created_at, datetime) else created_at,

@@ -22,9 +22,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from pyfunc.places import Places
 from registry_sync import exits
-from registry_sync.connect import open_store
+from registry_sync.connect import open_store, read_places
 from registry_sync.errors import ConflictError, SyncError, TokenLostError, UnavailableError
 from registry_sync.excerpt import compact, excerpt, size
 from registry_sync.limits import Deadline, Limits
@@ -134,7 +133,7 @@ def _store(report: Document, environ: Mapping[str, str], progress: Progress) -> 
     written_at = datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ")
     key = f"{REPORTS}{written_at}-{hashlib.sha256(data).hexdigest()[:12]}.json"
     try:
-        store = open_store(Places.from_environ(environ).artifacts, Limits(Deadline(STORE_S)))
+        store = open_store(read_places(environ).artifacts, Limits(Deadline(STORE_S)))
         with suppress(ConflictError):  # the same report, in the same second
             store.create(key, data)
     except (SyncError, OSError) as exc:

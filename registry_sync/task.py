@@ -13,7 +13,7 @@ from pyfunc.contract import Index
 from pyfunc.places import Bucket, Places
 from registry_sync import exits
 from registry_sync.arguments import parse
-from registry_sync.connect import open_source, open_store
+from registry_sync.connect import open_source, open_store, read_places
 from registry_sync.convert import installed_code
 from registry_sync.delivery import deliver, say, write_failure
 from registry_sync.diff.command import run_diff
@@ -91,7 +91,7 @@ def _sync(
     arguments: argparse.Namespace, environ: Mapping[str, str], workshop: Workshop, limits: Limits
 ) -> Ending:
     execution, progress = Execution.from_environ(environ), choose_progress()
-    places, mlflow = Places.from_environ(environ), MlflowSettings.from_environ(environ)
+    places, mlflow = read_places(environ), MlflowSettings.from_environ(environ)
     required = is_certificate_required(environ)
     publisher = Publisher(
         open_store(places.artifacts, limits),

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from functools import partial
 
 from pyfunc.contract import MODEL_ID
-from pyfunc.places import Bucket, Places
-from registry_sync.connect import open_source, open_store
+from pyfunc.places import Bucket
+from registry_sync.connect import open_source, open_store, read_places
 from registry_sync.convert import installed_code
 from registry_sync.delivery import deliver
 from registry_sync.diff.answers import API_KEY, Server
@@ -33,7 +33,7 @@ def run_diff(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Endin
     model_id = arguments.model_id
     if model_id is not None and not MODEL_ID.match(model_id):
         raise ConfigurationError(f"--model-id: expected the id of a model, found {model_id!r}")
-    places = Places.from_environ(environ)
+    places = read_places(environ)
     bucket = places.artifacts.name if isinstance(places.artifacts, Bucket) else None
     read_row = partial(_read_row, bucket=bucket, words=statuses(environ))
     examination = Examination(

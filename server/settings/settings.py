@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from pyfunc.places import Places
+from pyfunc.places import PlaceError, Places
 from server.errors import SettingError, UnknownSettingError
 from server.settings import access, admission, edge, loading, prediction_log, requests, telemetry
 from server.settings.access import ANONYMOUS, AccessRules
@@ -96,7 +96,10 @@ class Settings:
             UnknownSettingError: a TAUSERVE_* variable there is not.
         """
         _refuse_unknown(environ)
-        read, default = Reader(environ), cls(Places.from_environ(environ))
+        try:
+            read, default = Reader(environ), cls(Places.from_environ(environ))
+        except PlaceError as exc:
+            raise SettingError(exc.key, exc.value, wanted=exc.wanted) from exc
         return cls(
             places=default.places,
             execution=Execution.read(read),

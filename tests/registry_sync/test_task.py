@@ -367,6 +367,8 @@ def test_77_for_a_role_without_rights(tmp_path: Path) -> None:
         (["--allow-withdraw", "x"], {}, ["--allow-withdraw", "a whole number from 0 up", "'x'"]),
         (["--report", "/nonexistent/x.json"], {}, ["--report", "a folder", "/nonexistent"]),
         (["--report", "/"], {}, ["--report", "a folder", "'/'"]),
+        ([], {"ARTIFACTS_BUCKET": "s3://my-bucket"}, ["ARTIFACTS_BUCKET", "bare name", "'s3://my-bucket'"]),
+        (["diff"], {"MODEL_REGISTRY_TABLE": "file://host/x"}, ["MODEL_REGISTRY_TABLE", "file:///path"]),
         (["diff", "--ignore", "x"], {}, ["--ignore", "tampered, missing", "'x'"]),
         (["register"], {}, ["BUNDLE", "--model-id"]),
         (["register", "none.pkl", "--model-id", "m"], {}, ["none.pkl", "no such file"]),

@@ -12,7 +12,21 @@ from server.errors import SettingError, UnknownSettingError
 from server.settings import KNOWN, AdmissionRules, EdgeRules, Execution, RequestRules, Settings
 from tests.server.running import run
 
+PLACES = (
+    "s3://my-bucket",
+    "s3://my-bucket/models",
+    "https://x/y",
+    "file://host/x",
+    "file:",
+    "file:///a?b",
+    "my bucket",
+    "arn:aws:s3:::b",
+    "file://[",
+)
 WRONG = {
+    "ARTIFACTS_BUCKET": PLACES,
+    "GOLD_BUCKET": PLACES,
+    "MODEL_REGISTRY_TABLE": PLACES,
     "PORT": ("0", "65536", "http", "8080.0", "-1", "٣", "9" * 5000),
     "EXECUTION_MODE": ("step_functions", "STANDALONE"),
     "TAUSERVE_ALLOW_ANONYMOUS": ("true", "yes", "2"),
