@@ -45,7 +45,13 @@ class Server:
             is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         except ValueError:
             is_address = False
-        if not is_address or "@" in parts.netloc or parts.query or parts.fragment:
+        if "@" in url:
+            # What stands before it may be a password: no part of the address is repeated.
+            raise ConfigurationError(
+                "--server: expected http://host:port or https://host, found a user's name or password in it; "
+                f"a server takes a key: set {API_KEY}"
+            )
+        if not is_address or parts.query or parts.fragment:
             raise ConfigurationError(f"--server: expected http://host:port or https://host, found {url!r}")
         if not (key.isascii() and key.isprintable()):
             raise ConfigurationError(f"{API_KEY}: expected printable ASCII, found other characters")

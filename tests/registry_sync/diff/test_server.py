@@ -346,6 +346,14 @@ def test_only_the_address_of_a_server_is_taken(url: str) -> None:
         Server(url)
 
 
+@pytest.mark.parametrize("url", ["http://user:secret@h/", "http://user:secret@h:x", "user:secret@h"])
+def test_a_password_in_an_address_is_not_repeated(url: str) -> None:
+    """It would stand in a log; the message says what a server takes instead."""
+    with pytest.raises(ConfigurationError, match="TAUSERVE_API_KEY") as caught:
+        Server(url)
+    assert "secret" not in str(caught.value)
+
+
 def test_a_key_that_no_header_can_carry_is_not_told() -> None:
     """A line break would be a header of its own; the message does not repeat the key."""
     with pytest.raises(ConfigurationError, match="TAUSERVE_API_KEY") as caught:
