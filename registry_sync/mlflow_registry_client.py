@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import requests
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
@@ -124,6 +125,14 @@ def _model(name: str, model: Any, versions: Iterable[Any]) -> RegisteredModel:
     )
 
 
+def _broken_connection(exc: BaseException) -> BaseException | None:
+    """What first went wrong if the server could not be asked: the client's own words are a long URL."""
+    is_one, root = False, exc
+    while (before := root.__cause__ or root.__context__) is not None:
+        is_one, root = is_one or isinstance(before, requests.ConnectionError | requests.Timeout), before
+    return root if is_one else None
+
+
 @contextmanager
 def _mlflow_errors(what: str) -> Iterator[None]:
     """Turn whatever MLflow's client raises into a type of `errors.py`."""
@@ -138,6 +147,11 @@ def _mlflow_errors(what: str) -> Iterator[None]:
             ) from exc
         if exc.error_code in _REFUSED:
             raise RegistrationRefusedError(message) from exc
+        if (root := _broken_connection(exc)) is not None:
+            raise UnavailableError(
+                f"{what}: no answer from MLflow's server: {root}; see that it is up and that "
+                "MLFLOW_TRACKING_URI names it; the next sync registers what waits"
+            ) from exc
         raise UnavailableError(message) from exc
     except Exception as exc:
         # A reply that is none, an unknown scheme, a database's own error: MLflow passes on what it meets.

@@ -85,6 +85,7 @@ class MlflowStep:
         Two syncs at once end with the later index: whoever changes something in MLflow looks at the mirror's
         index afterwards, and follows it if it has moved.
         """
+        self._report["waiting"] = _in_scope(index, model_id)
         try:
             with closing(self._child):
                 self._hear(self._child.hello(self._remaining_s()))
@@ -158,6 +159,10 @@ class MlflowStep:
     def _postpone(self, message: str) -> None:
         self._report |= {"state": POSTPONED, "message": message}
         self._progress.warning("mlflow.postponed", registry=self._report["registry"], message=message)
+
+
+def _in_scope(index: Index, model_id: str | None) -> int:
+    return sum(name == model_id or model_id is None for name in index.models)
 
 
 class _PostponedError(Exception):

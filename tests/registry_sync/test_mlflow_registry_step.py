@@ -156,7 +156,7 @@ def test_a_deadline_that_is_over_postpones(bucket: Home) -> None:
     """However far the process that speaks with MLflow has come: it is ended, and the mirror is published."""
     done = run(bucket, MLFLOW_TRACKING_URI=NOBODY, TAUSERVE_MLFLOW_DEADLINE_S="1")
     entry = entry_of(done)
-    assert "postponed" == entry["state"]
+    assert ("postponed", 1) == (entry["state"], entry["waiting"])
     assert entry["message"].startswith("not done after 1 s (TAUSERVE_MLFLOW_DEADLINE_S")
     assert 1 == json.loads(done.stdout)["counts"]["published"]
     assert ["mlflow.postponed"] == [event["event"] for event in warnings_of(done)]
@@ -168,6 +168,8 @@ def test_nobody_answers_then_somebody_does(bucket: Home, proxy: Proxy) -> None:
     entry = entry_of(run(bucket, MLFLOW_TRACKING_URI=f"http://127.0.0.1:{free_port()}"))
     assert ("postponed", [], []) == (entry["state"], entry["registered"], entry["aliases"])
     assert entry["message"].startswith("UnavailableError: ")
+    assert "Connection refused; see that it is up and that MLFLOW_TRACKING_URI names it" in entry["message"]
+    assert 1 == entry["waiting"]
 
     done = run(bucket, MLFLOW_TRACKING_URI=proxy.url)
     current = json.loads(done.stdout)["models"][model_of(bucket)]
