@@ -13,6 +13,8 @@ from registry_sync.settings import Execution
 from registry_sync.sync import SyncResult
 from registry_sync.tables import aligned
 
+MOST_LETTERS = 40
+"""Of a cell of a table, but for the last of its row."""
 Document = dict[str, Any]
 
 
@@ -100,7 +102,7 @@ def plan_table(plan: SyncPlan) -> str:
     for action in plan.actions:
         model_id, created_at = action.key
         rows.append((action.kind.value, model_id, created_at, action.why))
-    return aligned(rows)
+    return aligned(rows, most=MOST_LETTERS)
 
 
 def quarantines(result: SyncResult) -> int:

@@ -14,10 +14,9 @@ from pyfunc.contract import version_prefix
 from registry_sync import exits
 from registry_sync.diff.findings import Difference, Finding
 from registry_sync.diff.gather import Drift
-from registry_sync.report import Document, to_json
+from registry_sync.report import MOST_LETTERS, Document, to_json
 from registry_sync.tables import aligned, markdown
 
-_MOST = 40
 _VERSION_LETTERS = 12
 _HEAD = ("DIFFERENCE", "SIDE", "MODEL", "ROW", "VERSION", "WHY")
 _MENDED_FIRST = (exits.BUG, exits.CONFIGURATION, exits.PERMISSION, exits.DISK, exits.TRANSIENT)
@@ -57,7 +56,7 @@ def render(drift: Drift, format_name: str) -> str:
     if format_name == "markdown":
         table = markdown(rows) + "\n" if drift.findings else ""
         return f"## Drift report\n\n{table}{_summary(drift)}\n"
-    table = aligned(rows, most=_MOST) + "\n" if drift.findings else ""
+    table = aligned(rows, most=MOST_LETTERS) + "\n" if drift.findings else ""
     return f"{table}{_summary(drift)}\n"
 
 

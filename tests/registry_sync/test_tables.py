@@ -7,6 +7,9 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyfunc.contract import Index
+from registry_sync.plan import Action, Kind, SyncPlan
+from registry_sync.report import plan_table
 from registry_sync.tables import aligned, markdown, printable
 
 ROWS = st.lists(st.tuples(st.text(), st.text(), st.text()), min_size=1, max_size=5)
@@ -25,6 +28,12 @@ def test_long_cells_are_cut() -> None:
 def test_what_a_terminal_would_act_upon_is_shown() -> None:
     """Escapes, line breaks, writing turned round, half characters."""
     assert "?[31mred? ?evil ?" == printable("\x1b[31mred\n \u202eevil \ud800")
+
+
+def test_the_plan_of_a_long_model_id_stays_a_table() -> None:
+    """One long cell does not pad every line."""
+    action = Action(Kind.FORGET, ("m" * 200, "2026-05-01"), "row is absent", None)
+    assert max(map(len, plan_table(SyncPlan(Index(), (action,))).splitlines())) < 80
 
 
 @given(ROWS)
