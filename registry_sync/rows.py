@@ -10,7 +10,7 @@ import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from pyfunc.contract import MODEL_ID
 from pyfunc.index import Reason, RowState
@@ -280,4 +280,4 @@ def _instant(text: str, now: datetime) -> datetime:
 
 def _cut(texts: _Texts) -> _Texts:
     """The texts of a row that serves nothing, each of bounded length: the index lists such rows, too."""
-    return _Texts(**{name: text[:_LISTED] for name, text in texts.items()})  # type: ignore[typeddict-item]
+    return cast("_Texts", {name: str(text)[:_LISTED] for name, text in texts.items()})
