@@ -155,8 +155,9 @@ class FolderStore:
 
     def _stage(self, chunks: Iterable[bytes]) -> Path:
         staging = self._root / STAGING
-        staging.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(staging)
+        with os_errors(str(staging)):
+            staging.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(staging)
         staged = staging / uuid.uuid4().hex
         descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
@@ -174,7 +175,9 @@ class FolderStore:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        descriptor = os.open(self._root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        path = self._root / LOCK
+        with os_errors(str(path)):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield

@@ -264,9 +264,8 @@ def _without_bundle(
 ) -> Action:
     if is_published:
         return Action(Kind.KEEP, row.key, "published; its bundle is gone, which changes nothing", state)
-    return _quarantine(
-        row, before, Reason("bundle_missing", f"{row.bundle_key}: expected the bundle, found none")
-    )
+    message = f"{row.bundle_key}: expected the bundle, found none (a folder, a link or a pipe is none)"
+    return _quarantine(row, before, Reason("bundle_missing", message))
 
 
 def _told(action: Action, damaged: Mapping[VersionKey, str]) -> Action:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from pyfunc.contract import INDEX_KEY, MAX_INDEX_BYTES
-from pyfunc.errors import MalformedArtifactError
+from pyfunc.errors import MalformedArtifactError, UnknownFormatError
 from pyfunc.index import Index
 from registry_sync.audit import MOST_VERSIONS, VersionKey, damaged_versions
 from registry_sync.conversions import Memory, carry_out
@@ -215,8 +215,18 @@ def read_index(store: ArtifactStore) -> StoredObject | None:
 def _parsed(store: ArtifactStore, stored: StoredObject) -> Index:
     try:
         return Index.from_bytes(stored.data)
+    except UnknownFormatError as exc:
+        if is_newer(exc):
+            raise
+        why = f"expected a format version, found {exc.found!r}"
+        raise DamagedIndexError(store.name, INDEX_KEY, why) from exc
     except MalformedArtifactError as exc:
         raise DamagedIndexError(store.name, INDEX_KEY, str(exc)) from exc
+
+
+def is_newer(error: UnknownFormatError) -> bool:
+    """Whether the format is of a newer release; else what is there was written by none."""
+    return type(error.found) is int and error.found > error.known
 
 
 def _damaged(store: ArtifactStore, index: Index, scope: Scope) -> Mapping[VersionKey, str]:

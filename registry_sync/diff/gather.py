@@ -40,7 +40,7 @@ from registry_sync.publish import MAX_BUNDLE_BYTES
 from registry_sync.rows import RegistryRow, RowFault
 from registry_sync.source import Item, RegistrySource
 from registry_sync.store import ArtifactStore, Fingerprint
-from registry_sync.sync import listed_bundles, read_index
+from registry_sync.sync import is_newer, listed_bundles, read_index
 
 ATTEMPTS = 3
 READERS = 8
@@ -145,9 +145,9 @@ class _Examiner:
         self._index_tag = stored.etag
         try:
             index = Index.from_bytes(stored.data)
-        except UnknownFormatError:
-            raise
         except ArtifactError as exc:
+            if isinstance(exc, UnknownFormatError) and is_newer(exc):
+                raise
             self._findings.append(Finding(Difference.TAMPERED, Side.MIRROR, str(exc), path=INDEX_KEY))
             return None
         faults = index_faults(index)

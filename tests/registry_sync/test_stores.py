@@ -19,9 +19,10 @@ from registry_sync.errors import (
     FileChangedError,
     InvalidKeyError,
     PermissionDeniedError,
+    SyncError,
     UnavailableError,
 )
-from registry_sync.folder import ABANDONED_AFTER_S, STAGING, FolderStore
+from registry_sync.folder import ABANDONED_AFTER_S, LOCK, STAGING, FolderStore
 from registry_sync.s3 import S3Store
 from registry_sync.store import ArtifactStore, Fingerprint
 from tests.aws import AwsEndpoint, free_port, run_stand_in
@@ -194,6 +195,19 @@ def test_staging_files_are_never_listed(tmp_path: Path) -> None:
     store.create("models/a", b"a")
     (tmp_path / STAGING / "left-over").write_bytes(b"half")
     assert ["models/a"] == [found.key for found in store.list("")]
+
+
+@pytest.mark.parametrize("name", [STAGING, LOCK])
+def test_what_stands_in_the_way_of_a_write_is_named(tmp_path: Path, name: str) -> None:
+    """Not the object that was to be written."""
+    (tmp_path / STAGING).mkdir()
+    if name == STAGING:
+        (tmp_path / STAGING).rmdir()
+        (tmp_path / STAGING).touch()
+    else:
+        (tmp_path / LOCK).mkdir()
+    with pytest.raises(SyncError, match=f"{tmp_path}/{name}: "):
+        FolderStore(tmp_path).create("mlflow/index.json", b"{}")
 
 
 def test_abandoned_staging_files_are_removed(tmp_path: Path) -> None:

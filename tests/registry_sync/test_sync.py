@@ -203,6 +203,9 @@ def test_endless_conflicts_end(house: House, monkeypatch: pytest.MonkeyPatch) ->
     [
         (b"", DamagedIndexError),
         (b'{"format_version": 1, "models": {}}', DamagedIndexError),
+        (b"{}", DamagedIndexError),
+        (b'{"format_version": "1"}', DamagedIndexError),
+        (b'{"format_version": 0}', DamagedIndexError),
         (b'{"format_version": 99}', UnknownFormatError),
     ],
 )
