@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 
-from pyfunc.contract import Index
+from pyfunc.index import Index
 from pyfunc.places import Bucket, Places
 from registry_sync import exits
 from registry_sync.arguments import parse

@@ -7,7 +7,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyfunc.contract import Index
+from pyfunc.index import Index
 from registry_sync.plan import Action, Kind, SyncPlan
 from registry_sync.report import plan_table
 from registry_sync.tables import aligned, markdown, printable
