@@ -224,9 +224,9 @@ def test_abandoned_staging_files_are_removed(tmp_path: Path) -> None:
 
 
 def test_a_file_where_a_folder_should_be_is_configuration(tmp_path: Path) -> None:
-    """The message names the key."""
+    """The message names the place."""
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ConfigurationError, match="models/a"):
+    with pytest.raises(ConfigurationError, match=f"{tmp_path}/file/"):
         FolderStore(tmp_path / "file").create("models/a", b"")
 
 
