@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.aws import ROOT
 from tests.bundles import FOREST, expected
 from tests.mirrors import MirrorFolder
 from tests.server.faulty import HELD, RELEASE
@@ -98,3 +101,26 @@ def test_a_crowd_is_told_in_its_turn(server: Running) -> None:
         for i, caller in enumerate(crowd):
             check_refused(read_to_end(caller), 2 if i % 2 else 1)
     assert f'code="overloaded"}} {CROWD // 2 * 3}.0' in server.client.get("/metrics").text
+
+
+def _offered(server: Running, bodies: Path, rate: int, seconds: int, connections: int) -> dict[str, int]:
+    """What became of requests that were due at this rate a second."""
+    arguments = (server.port, f"/predict/{FOREST}", bodies, rate, seconds, connections)
+    command = [sys.executable, "-m", "benchmarks.open_loop", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    outcome: dict[str, int] = json.loads(done.stdout)
+    return outcome
+
+
+@pytest.mark.slow
+def test_a_thousand_callers_who_never_wait(good_mirror: MirrorFolder, tmp_path: Path) -> None:
+    """More than can be answered, for ten seconds: 200 or 503 with Retry-After; then everybody is answered."""
+    bodies = tmp_path / "bodies"
+    bodies.write_text(json.dumps({NAME: 1.0}) + "\n")
+    with serving(good_mirror.root, tmp_path / "log") as running:
+        outcome, after = (_offered(running, bodies, *load) for load in ((100_000, 10, 1_000), (20, 2, 8)))
+        assert 200 == running.client.get("/health").status_code
+    assert 0 == outcome["other"]
+    assert 0 < outcome["accepted"]
+    assert 0 < outcome["refused"]
+    assert (after["due"], 0, 0) == (after["accepted"], after["refused"], after["other"])
