@@ -62,8 +62,10 @@ class Pacing:
         now = self._loop.time()
         turns = round((now - self._released) * A_SECOND)
         self._released = now
-        while self._waiting and (turns > 0 or self._waiting[0][0] <= now):
-            turns -= 1
-            self._waiting.popleft()[1]()
-        if self._waiting:
-            self._loop.call_later(STEP_S, self._release)
+        try:
+            while self._waiting and (turns > 0 or self._waiting[0][0] <= now):
+                turns -= 1
+                self._waiting.popleft()[1]()
+        finally:  # whatever becomes of one, the others have their turn
+            if self._waiting:
+                self._loop.call_later(STEP_S, self._release)

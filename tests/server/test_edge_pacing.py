@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import pytest
+
 from server.edge.pacing import A_SECOND, MOST_S, STEP_S, Pacing
 
 AT_ONCE = round(A_SECOND * STEP_S)
@@ -98,3 +100,16 @@ def test_after_a_pause_the_first_are_refused_at_once_again() -> None:
     loop.run(5.0)
     _refused(pacing, AT_ONCE + 7, refused)
     assert (2 * AT_ONCE, 7) == (len(refused), len(pacing))
+
+
+def test_one_that_fails_holds_up_nobody() -> None:
+    """The others have their turn."""
+    loop, refused = _Loop(), list[int]()
+    pacing = Pacing(loop)
+    _refused(pacing, AT_ONCE, refused)
+    pacing.ask(lambda: refused.append(1 // 0))
+    _refused(pacing, 5, refused)
+    with pytest.raises(ZeroDivisionError):
+        loop.run(1.0)
+    loop.run(1.0)
+    assert AT_ONCE + 5 == len(refused)
