@@ -28,7 +28,7 @@ install: .venv/.developer .venv-server/.installed .venv-mlflow/.installed .venv-
 demo: .venv/.runtime ## Train the example on real data, register, sync and serve it on port 8080.
 	$(BIN)/python -m examples.demo
 
-test: install ## Run the fast tests (under 5 minutes; installs nothing once `make install` has run).
+test: install ## Run the fast tests (under 10 minutes; installs nothing once `make install` has run).
 	$(PYTEST) -q -n 2 --dist loadfile -m "not slow"
 
 test-slow: install $(ASL_VALIDATOR) .venv-moto/.installed .venv-econml-0.15/.installed .venv-econml-0.16/.installed ## Run the slow tests: kill -9 at every write, MLflow's own commands, Spark, older econml.

@@ -23,6 +23,7 @@ from tests.server.test_bad_input import check_alive, check_error, post
 from tests.server.test_protocol_errors import PATHS, error_of
 from tests.server.test_protocol_errors import post as post_to
 
+pytestmark = pytest.mark.slow
 SIZE = 8 * 2**20
 RECORD = expected(FOREST).records()[0]
 
