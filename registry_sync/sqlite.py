@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ from registry_sync.rows import UNREADABLE, RowKey
 from registry_sync.source import Item
 
 BUSY_TIMEOUT_S = 10.0
+BUSY_PAUSE_S = 0.01
 _TABLE = """
 CREATE TABLE IF NOT EXISTS registry (
     model_id TEXT NOT NULL,
@@ -82,7 +84,7 @@ class SqliteSource:
         except OSError as exc:
             raise disk_error(self.name, exc) from exc
         with self._connection(create=True) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
+            _write_ahead(connection)
             connection.execute(_TABLE)
             try:
                 connection.execute(_INSERT, (model_id, created_at, text))
@@ -107,8 +109,7 @@ class SqliteSource:
                     connection.execute(_CHECK)
                 yield connection
         except sqlite3.OperationalError as exc:
-            # Errors of the Python module itself have no code.
-            if getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_CANTOPEN:
+            if _code(exc) == sqlite3.SQLITE_CANTOPEN:
                 self._check_open()
             raise _sqlite_error(self.name, exc) from exc
         except sqlite3.Error as exc:
@@ -119,6 +120,24 @@ class SqliteSource:
         with os_errors(self.name), ExitStack() as opened:
             for _ in range(3):
                 opened.callback(os.close, os.open(self._path, os.O_RDONLY | os.O_CLOEXEC))
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Keep the log that lets a scan and a writer go on side by side.
+
+    Here SQLite does not wait for another writer by itself: it has read the file before it asks for the lock,
+    and of two such that both waited neither could go on.
+    """
+    patience = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as exc:
+            if not _is_busy(exc) or time.monotonic() > patience:
+                raise
+            time.sleep(BUSY_PAUSE_S)
+        else:
+            return
 
 
 def _text(data: bytes) -> str:
@@ -136,10 +155,18 @@ def _item(model_id: object, created_at: object, text: str | bytes) -> dict[str, 
     return {**item, **key} if isinstance(item, dict) else {**key, UNREADABLE: item}
 
 
+def _code(exc: sqlite3.Error) -> int:
+    """SQLite's primary code; errors of the Python module itself have none."""
+    return int(getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
+
+
+def _is_busy(exc: sqlite3.Error) -> bool:
+    return _code(exc) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
 def _sqlite_error(name: str, exc: sqlite3.Error) -> SyncError:
-    code = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the primary code
-    message = f"{name}: {exc}"
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+    code, message = _code(exc), f"{name}: {exc}"
+    if _is_busy(exc):
         return UnavailableError(f"{message}; another process holds the registry, run the command again")
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
         return DiskError(f"{message}; free space or mend the disk")

@@ -283,3 +283,27 @@ def test_locked_registry_is_transient(tmp_path: Path, monkeypatch: pytest.Monkey
         with pytest.raises(UnavailableError):
             source.create(item("b"))
         assert [item("a")] == list(source.scan())
+
+
+def test_a_new_registry_waits_for_another_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite itself does not wait to change the journal: of two first writers one was turned away."""
+    path = tmp_path / "registry.sqlite"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        monkeypatch.setattr("registry_sync.sqlite.time.sleep", lambda _: other.execute("COMMIT"))
+        SqliteSource(path).create(item("a"))
+        assert not other.in_transaction
+    assert [item("a")] == list(SqliteSource(path).scan())
+
+
+def test_a_new_registry_that_stays_busy_is_transient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for ever, and nothing was written."""
+    monkeypatch.setattr("registry_sync.sqlite.BUSY_TIMEOUT_S", 0.05)
+    path = tmp_path / "registry.sqlite"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("CREATE TABLE held (x)")
+        with pytest.raises(UnavailableError, match="run the command again"):
+            SqliteSource(path).create(item("a"))
+        other.execute("COMMIT")
+        assert [("held",)] == other.execute("SELECT name FROM sqlite_master").fetchall()
