@@ -18,7 +18,7 @@ PEERS := mlserver bentoml litserve
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: help install demo test test-slow soak check format bench lock clean
+.PHONY: help install demo test test-slow soak faults check format bench lock clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test-slow: install $(ASL_VALIDATOR) .venv-moto/.installed .venv-econml-0.15/.ins
 
 soak: install ## Twenty minutes of mixed load and 500 reloads: nothing may grow.
 	$(BIN)/python -m tests.soak
+
+faults: install .venv-moto/.installed ## Break each promise of docs/reliability.md on purpose: do its tests see it? (two hours)
+	$(BIN)/python -m tests.planted
 
 check: install $(ASL_VALIDATOR) ## Lint, types, import contracts, Dockerfile, state machines.
 	$(BIN)/ruff format --check --quiet .

@@ -1,0 +1,1 @@
+"""Faults planted one by one into a copy of the code: does a test see each?"""
