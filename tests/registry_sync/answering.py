@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType
 
 import pytest
 
@@ -18,7 +19,9 @@ Asked = tuple[str, bytes]
 
 
 @contextmanager
-def answering(answer: Callable[[int], Answer]) -> Iterator[tuple[str, list[Asked]]]:
+def answering(
+    answer: Callable[[int], Answer], headers: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[tuple[str, list[Asked]]]:
     """A service on loopback that answers its n-th request, from 0; its address, and what was asked."""
     asked: list[Asked] = []
 
@@ -29,6 +32,8 @@ def answering(answer: Callable[[int], Answer]) -> Iterator[tuple[str, list[Asked
             status, text = answer(len(asked) - 1)
             self.send_response(status)
             self.send_header("Content-Length", str(len(text.encode())))
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(text.encode())
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -190,6 +191,24 @@ def test_a_reply_that_is_cut_is_not_an_empty_table(monkeypatch: pytest.MonkeyPat
         for read in (lambda: list(source.scan()), lambda: source.get("a", "1")):
             with pytest.raises(UnavailableError, match="a whole reply"):
                 read()
+
+
+def test_a_reply_of_a_wrong_checksum_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its JSON is whole and says something else: botocore asks again, and then takes what it has got."""
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))
+    with answering(lambda _: (200, '{"Items": [], "Count": 0}'), {"x-amz-crc32": "1"}) as (url, asked):
+        point_to(url, monkeypatch)
+        with pytest.raises(UnavailableError, match="a damaged one"):
+            list(DynamoDBSource(dynamodb_client(), "table").scan())
+    assert 5 == len(asked)
+
+
+def test_a_row_is_read_by_its_key_as_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-ins always are up to date; the service is where it is asked to be."""
+    with answering(lambda _: (200, "{}")) as (url, asked):
+        point_to(url, monkeypatch)
+        assert DynamoDBSource(dynamodb_client(), "table").get("a", "1") is None
+    assert [True] == [json.loads(body)["ConsistentRead"] for _, body in asked]
 
 
 def test_nobody_there_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
