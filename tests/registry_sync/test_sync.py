@@ -253,6 +253,21 @@ def test_a_row_no_longer_retired_keeps_its_version(house: House) -> None:
     assert {"a": 2, "b": 1} == house.served()
 
 
+def test_a_row_that_is_there_again_is_not_pruned(house: House) -> None:
+    """It was gone when the registry was scanned, and is not when the index is written."""
+    house.sync()
+    rows = [row for row in house.source.scan() if row["model_id"] != "b"]
+    source = SqliteSource(Path(house.source.name))
+
+    def scan(model_id: str | None = None) -> Iterator[Item]:
+        source.scan = house.source.scan  # type: ignore[method-assign]  # the second scan is an ordinary one
+        return iter(rows)
+
+    source.scan = scan  # type: ignore[method-assign]
+    run_sync(replace(house.sides, source=source), Scope(prune=True), JsonLines())
+    assert {"a": 2, "b": 1} == house.served()
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_store_that_fails_for_one_bundle_postpones_its_row(
     house: House, monkeypatch: pytest.MonkeyPatch, workers: int
