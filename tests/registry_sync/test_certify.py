@@ -11,6 +11,7 @@ from pyfunc.certificate.verdict import Certificate, Status
 from pyfunc.contract import INDEX_KEY, ONNX_FILE, SERVED_FILES, certificate_key, sha256, version_prefix
 from pyfunc.errors import GoldenMismatchError
 from pyfunc.index import PublishedVersion
+from registry_sync.errors import MassWithdrawalError
 from registry_sync.publish import Publisher
 from registry_sync.sync import Sides
 from tests.registry_sync.house import CODE, House
@@ -127,6 +128,21 @@ def test_a_published_version_that_is_disproved_is_withdrawn(house: CertifiedHous
     assert ["parity_failed"] == house.reasons()
     assert {} == dict(house.index().models)
     house.assert_settled()
+
+
+def test_versions_disproved_by_the_dozen_are_a_fault_of_whoever_disproves(house: CertifiedHouse) -> None:
+    """Broken libraries must not empty the mirror: nothing is changed unless somebody insists."""
+    house.certifier = None
+    for name in "bcde":
+        house.add(name, 1, name.encode())
+    house.sync()
+    before = house.index()
+    house.certifier, house.script.status = house.script, Status.FAILED
+    with pytest.raises(MassWithdrawalError, match="--allow-withdraw 5"):
+        house.sync()
+    assert before == house.index()
+    house.sync(allow_withdraw=5)
+    assert {} == house.served()
 
 
 def test_a_published_version_that_denies_its_golden_rows_is_withdrawn(house: CertifiedHouse) -> None:
