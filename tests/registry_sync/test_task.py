@@ -295,6 +295,46 @@ def test_75_when_the_deadline_comes(home: Home) -> None:
     assert (before, []) == (home.index(), list(scratch.iterdir()))
 
 
+STUTTERING = """
+import sys
+from contextlib import nullcontext
+from registry_sync.errors import UnavailableError
+from registry_sync.folder import FolderStore
+from registry_sync.task import main
+from registry_sync.workshop import Workshop
+from tests.registry_sync.cheap import cheap_converter
+fetch = FolderStore.fetch
+def failing(self, key, path, **options):
+    if key.startswith("models/slow"):
+        raise UnavailableError(f"{key}: slow down")
+    return fetch(self, key, path, **options)
+FolderStore.fetch = failing
+sys.exit(main([], workshop_of=lambda _: nullcontext(Workshop(cheap_converter))))
+"""
+"""A sync whose store fails for one bundle."""
+
+
+def test_75_for_a_row_that_waits(home: Home) -> None:
+    """The others are published, and the report says which is left to the next run, and why."""
+    home.register(b"bundle", "champion")
+    home.register(b"other", "waiting", "--execution-id", "slow")
+    done = subprocess.run(
+        [sys.executable, "-c", STUTTERING],
+        cwd=ROOT,
+        env=home.environ,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    report = json.loads(done.stdout)
+    assert (75, 75, ["champion"]) == (done.returncode, report["exit_code"], list(report["models"]))
+    assert [("waiting", True)] == [
+        (row["model_id"], "slow down" in row["message"]) for row in report["postponed"]
+    ]
+    assert 0 == home.run().returncode
+
+
 def test_75_although_something_holds_the_run(home: Home) -> None:
     """What neither answers nor lets itself be broken off does not keep the process."""
     program = (
