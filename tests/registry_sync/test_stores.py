@@ -6,6 +6,7 @@ import io
 import os
 import stat
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 from botocore.exceptions import ClientError
@@ -15,6 +16,7 @@ from registry_sync.aws import s3_client
 from registry_sync.disk import disk_error
 from registry_sync.errors import (
     ConfigurationError,
+    ConflictError,
     DiskError,
     FileChangedError,
     InvalidKeyError,
@@ -24,7 +26,7 @@ from registry_sync.errors import (
 )
 from registry_sync.folder import ABANDONED_AFTER_S, LOCK, STAGING, FolderStore
 from registry_sync.s3 import S3Store
-from registry_sync.store import ArtifactStore, Fingerprint
+from registry_sync.store import ArtifactStore, Fingerprint, fingerprint
 from tests.aws import AwsEndpoint, free_port, run_stand_in
 from tests.registry_sync.store_conformance import BackDoor, StoreConformance
 
@@ -139,6 +141,25 @@ def test_a_file_that_changed_is_not_stored_in_a_bucket(
         for name, value in endpoint.environ.items():
             monkeypatch.setenv(name, value)
         assert_refuses_a_file_that_changed(S3Store(s3_client(), endpoint.create_bucket()))
+
+
+def test_a_file_written_in_place_while_it_is_read_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a program that does not rename: what was read of it is neither the old file nor the new."""
+    store, file = FolderStore(tmp_path / "artifacts"), tmp_path / "artifacts" / "bundle"
+    store.create("bundle", b"bundle")
+    (listed,) = store.list("bundle")
+
+    def meanwhile(reading: BinaryIO, **options: Any) -> Fingerprint:
+        found = fingerprint(reading, **options)
+        file.write_bytes(b"another bundle")
+        return found
+
+    monkeypatch.setattr("registry_sync.folder.fingerprint", meanwhile)
+    with pytest.raises(ConflictError):
+        store.fetch("bundle", tmp_path / "copy", max_bytes=100, etag=listed.etag)
+    assert not (tmp_path / "copy").exists()
 
 
 def test_nobody_there_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
