@@ -19,12 +19,14 @@ from pyfunc.bundle.stream import MAX_OPCODES
 from pyfunc.errors import (
     BundleBudgetError,
     BundleError,
+    BundleTooLargeError,
     ForbiddenGlobalError,
     ForbiddenOpcodeError,
     MalformedBundleError,
     UnsupportedModelError,
 )
 from tests.bundle import pickles
+from tests.bundle.crafted import bundle
 from tests.bundles import LINEAR, bundle_bytes
 
 SHAPES = tuple(pickles.code_running(Path("marker"))) + tuple(pickles.planted(Path("marker")))
@@ -122,6 +124,13 @@ def test_resource_bombs_are_refused_within_bounded_memory(name: str) -> None:
 
 
 @pytest.mark.usefixtures("memory_cap")
+def test_what_the_process_has_no_memory_for_is_refused() -> None:
+    """Within every budget, and more than there is: nobody's bug."""
+    with pytest.raises(BundleTooLargeError):
+        read_bundle(pickles.program(b"]" * (MAX_OPCODES - 10)))
+
+
+@pytest.mark.usefixtures("memory_cap")
 def test_an_array_larger_than_its_bytes_is_refused() -> None:
     """A joblib wrapper that promises 2**40 numbers."""
     wrapper = pickles.stack_global("joblib.numpy_pickle", "NumpyArrayWrapper") + b")\x81}("
@@ -161,6 +170,27 @@ def test_known_containers_that_are_not_read_are_refused_by_name(data: bytes, nam
     """With what is read instead: lz4 is joblib's seventh compression, and needs a library."""
     with pytest.raises(UnsupportedModelError, match=f"container: found {named}.*zlib, gzip, bz2, xz, lzma"):
         read_bundle(data)
+
+
+def test_a_pickle_cut_anywhere_is_refused() -> None:
+    """Between two steps, in a number, in a text."""
+    whole = bundle()
+    for at in range(len(whole)):
+        with pytest.raises(MalformedBundleError):
+            read_bundle(whole[:at])
+
+
+def test_something_behind_the_pickle_is_refused() -> None:
+    """Whoever reads on there would read something else."""
+    with pytest.raises(MalformedBundleError, match="1 bytes follow the pickle's end"):
+        read_bundle(bundle() + b".")
+
+
+def test_a_frame_that_goes_beyond_the_end_is_refused() -> None:
+    """Readers do not agree about what such a file says."""
+    framed = pickles.PROTO + b"\x95" + struct.pack("<Q", 2**40)
+    with pytest.raises(MalformedBundleError, match="a frame claims"):
+        read_bundle(framed + bundle().removeprefix(pickles.PROTO))
 
 
 def test_something_behind_the_compressed_stream_is_refused() -> None:
