@@ -12,7 +12,13 @@ from typing import Any, BinaryIO
 import hypothesis.strategies as st
 import pytest
 from hypothesis import settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from pyfunc.contract import INDEX_KEY, MANIFEST, Manifest, check_bytes, sha256, version_prefix
 from pyfunc.index import Index
@@ -275,5 +281,8 @@ class Schedules(RuleBasedStateMachine):
         return self.known[version]
 
 
-TestSchedules = Schedules.TestCase
-TestSchedules.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+def test_what_is_served_is_what_the_model_says() -> None:
+    """After every step of every schedule."""
+    run_state_machine_as_test(
+        Schedules, settings=settings(max_examples=40, stateful_step_count=25, deadline=None)
+    )
