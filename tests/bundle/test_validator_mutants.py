@@ -164,6 +164,14 @@ def test_a_declared_count_that_lies_is_caught(count: int) -> None:
         read_bundle(bundle(forest(b"]" + stump(count=count) + b"a", b"]")))
 
 
+def test_a_bundle_with_an_unsound_tree_is_refused() -> None:
+    """Every tree of a bundle is looked at while it is read, before anything is made of it."""
+    cycle = stump((1, 2, 0, 0.5), (0, 2, 0, 0.5), (-1, -1, -2, -2.0))
+    for trees in (cycle + b"a", stump() + b"a" + cycle + b"a"):
+        with pytest.raises(InvalidModelError, match="children that follow their parent"):
+            read_bundle(bundle(forest(b"]" + trees, b"]")))
+
+
 # ---- changes of the validator itself -------------------------------------------------------------------
 
 OPPOSITE: dict[type[ast.cmpop], type[ast.cmpop]] = {
