@@ -1,5 +1,7 @@
-"""One sync within another, at every single place: before each call of a sync a row is edited, and another
-sync sees that and runs from its beginning to its end. What the first one makes of it must not undo the second.
+"""One sync within another, at every single place.
+
+Before each call of a sync a row is edited, and another sync sees that and runs from its beginning to its end.
+What the first one makes of it must not undo the second.
 
 The schedules of `test_concurrent.py` are long and come by chance; these are short, and all of them.
 """
