@@ -27,12 +27,16 @@ from registry_sync.errors import (
     ObjectDeniedError,
     ObjectMissingError,
     ObjectTooLargeError,
+    UnavailableError,
 )
 from registry_sync.store import CHUNK_BYTES, Fingerprint, ObjectStat, StoredObject, fingerprint
 
 STAGING = ".staging"
 LOCK = ".lock"
 ABANDONED_AFTER_S = 3600.0
+LOCK_PATIENCE_S = 60.0
+"""A writer holds the lock for one rename: who holds it so long has stopped, or is none of ours."""
+_LOCK_PAUSE_S = 0.01
 
 
 class FolderStore:
@@ -179,10 +183,26 @@ class FolderStore:
         with os_errors(str(path)):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _take_lock(descriptor, path)
             yield
         finally:
             os.close(descriptor)
+
+
+def _take_lock(descriptor: int, path: Path) -> None:
+    patience = time.monotonic() + LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            if time.monotonic() > patience:
+                raise UnavailableError(
+                    f"{path}: expected this lock within {LOCK_PATIENCE_S:.0f} s, found that another process "
+                    "holds it; see which (`fuser` names it), let it end or end it, and run the command again"
+                ) from exc
+            time.sleep(_LOCK_PAUSE_S)
+        else:
+            return
 
 
 def _etag(found: os.stat_result) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -229,6 +231,19 @@ def test_what_stands_in_the_way_of_a_write_is_named(tmp_path: Path, name: str) -
         (tmp_path / LOCK).mkdir()
     with pytest.raises(SyncError, match=f"{tmp_path}/{name}: "):
         FolderStore(tmp_path).create("mlflow/index.json", b"{}")
+
+
+def test_a_lock_that_somebody_keeps_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was stopped under it, say: the error names the lock, and nothing was written."""
+    monkeypatch.setattr("registry_sync.folder.LOCK_PATIENCE_S", 0.05)
+    store = FolderStore(tmp_path)
+    store.create("first", b"")
+    with (tmp_path / LOCK).open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(UnavailableError, match=re.escape(f"{tmp_path / LOCK}: expected this lock")):
+            store.create("second", b"")
+    assert ["first"] == [found.key for found in store.list("")]
+    store.create("second", b"")
 
 
 def test_abandoned_staging_files_are_removed(tmp_path: Path) -> None:
