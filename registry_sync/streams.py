@@ -6,7 +6,9 @@ Standard output is another matter: the report is what the caller asked for.
 
 from __future__ import annotations
 
+import codecs
 import io
+import json
 import os
 import sys
 from contextlib import suppress
@@ -20,10 +22,14 @@ if TYPE_CHECKING:
 
 _STANDARD = (0, 1, 2)
 _STDERR = 2
+_ESCAPED = "registry_sync.escaped"
 
 
 def secure_streams() -> None:
-    """From now on no write to standard error raises, and no file that is opened takes a stream's place."""
+    """From now on no write to standard error raises, and no file that is opened takes a stream's place.
+
+    What standard output's encoding cannot show is escaped as in JSON, which the report most often is.
+    """
     for descriptor in _STANDARD:
         try:
             os.fstat(descriptor)
@@ -37,6 +43,15 @@ def secure_streams() -> None:
             errors="backslashreplace",
             line_buffering=True,
         )
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        codecs.register_error(_ESCAPED, _escaped)
+        sys.stdout.reconfigure(errors=_ESCAPED)
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 class _Leaky(io.FileIO):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -47,8 +45,6 @@ def run_diff(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Endin
         shallow=arguments.shallow,
     )
     drift = without(examine(examination), frozenset(arguments.ignore))
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a row may hold what the terminal cannot show
     if arguments.format == "json":
         return deliver(drift_document(drift), arguments.report)
     return deliver(drift_document(drift), arguments.report, show=lambda _: render(drift, arguments.format))

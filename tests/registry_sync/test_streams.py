@@ -86,6 +86,23 @@ def test_74_for_a_report_nobody_reads(home: Home, kind: str, words: str) -> None
     assert ("done", 74, ["champion"]) == (report["outcome"], report["exit_code"], list(report["models"]))
 
 
+def test_what_the_output_cannot_show_is_escaped(home: Home) -> None:
+    """As in JSON, so that a report stays one; where the terminal knows ASCII alone nothing is a bug."""
+    name, path = "τ, café, 😀", "modèles/none.pkl"
+    ascii_only = {"PYTHONIOENCODING": "ascii"}
+    row = home.register(b"other", "bad", "--model-name", name, environ=ascii_only)
+    assert name == row["model_name"]
+    with closing(sqlite3.connect(home.path / "home" / "registry.sqlite")) as connection:
+        connection.execute(f"UPDATE registry SET item = json_set(item, '$.model_path', '{path}')")  # noqa: S608
+        connection.commit()
+    for arguments in (["--dry-run"], [], ["diff"], ["diff", "--format", "json"]):
+        done = home.run(*arguments, environ=ascii_only)
+        assert (65, True) == (done.returncode, done.stdout.isascii()), done.stderr
+        assert "mod\\u00e8les" in done.stdout
+        if done.stdout.startswith("{"):
+            assert path in json.dumps(json.loads(done.stdout), ensure_ascii=False)
+
+
 def test_a_dry_run_that_would_be_refused_prints_one_document(home: Home) -> None:
     """The plan, why it would not be carried out, and the true exit code; the file has the same."""
     file = home.path / "report.json"
