@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import sqlite3
 import subprocess
@@ -172,15 +173,25 @@ def test_a_row_that_is_not_ready_is_checked_as_well(desk: Desk) -> None:
         desk.register(status="draft", execution_id="..")
 
 
-@pytest.mark.parametrize("kind", ["missing", "empty", "folder"])
-def test_what_is_no_bundle_is_refused(desk: Desk, kind: str) -> None:
-    """A path that was mistyped, a file that was never written."""
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        ("missing", "no such file"),
+        ("empty", "0 bytes"),
+        ("folder", "no regular file"),
+        ("pipe", "no regular file"),
+    ],
+)
+def test_what_is_no_bundle_is_refused(desk: Desk, kind: str, found: str) -> None:
+    """A path that was mistyped, a file that was never written, a pipe that nobody writes to."""
     desk.bundle.unlink()
     if kind == "empty":
         desk.bundle.touch()
     elif kind == "folder":
         desk.bundle.mkdir()
-    with pytest.raises(ConfigurationError, match=r"bundle\.pkl: expected a training bundle"):
+    elif kind == "pipe":
+        os.mkfifo(desk.bundle)
+    with pytest.raises(ConfigurationError, match=rf"bundle\.pkl: expected a training bundle.*found {found}"):
         desk.register()
     assert [] == desk.keys()
 

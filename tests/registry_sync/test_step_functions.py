@@ -64,6 +64,21 @@ def rows(count: int, why: str = "x" * 80) -> list[dict[str, str]]:
     return [{"model_id": f"m{number:06}", "message": why} for number in range(count)]
 
 
+def test_a_state_is_answered_although_nobody_else_can_be_told(caller: WaitingState) -> None:
+    """What the command raised stands in the answer, whatever then keeps it from people."""
+
+    def command() -> Ending:
+        raise UnavailableError("the service is gone")
+
+    def failed(_: Exception) -> Ending:
+        raise OSError(28, "No space left on device")
+
+    assert 75 == answer(os.environ, command, failed)
+    ((call, body),) = caller.answers()
+    told = json.loads(body["cause"])
+    assert (FAILURE, "UnavailableError", 75) == (call, body["error"], told["exit_code"])
+
+
 # ---- success -------------------------------------------------------------------------------------------
 
 
