@@ -50,12 +50,26 @@ def gauge(server: Running, name: str) -> float:
 
 
 def dribble(caller: socket.socket, data: bytes, pause_s: float = 0.05) -> bytes:
-    """Send a byte at a time until the server answers or closes; what it said."""
+    """Send a byte at a time until the server answers or closes, before the last of them; what it said."""
     for i in range(len(data)):
         if select.select([caller], [], [], pause_s)[0]:
             return read_to_end(caller)
         send(caller, data[i : i + 1])
+    assert not data, "the server listens to the last byte"
     return read_to_end(caller)
+
+
+def told(server: Running, first: bytes, rest: bytes) -> bytes:
+    """What the server says to somebody who sends the one at once and dribbles the other.
+
+    Between connecting and sending a slow machine may let so much time pass that nothing was asked: once more.
+    """
+    for _ in range(5):
+        with connection(server.port) as caller:
+            send(caller, first)
+            if said := dribble(caller, rest):
+                return said
+    pytest.fail("closed without a word")
 
 
 def test_who_says_nothing_is_let_go(hasty: Running) -> None:
@@ -66,12 +80,11 @@ def test_who_says_nothing_is_let_go(hasty: Running) -> None:
     assert before + 1 == closed(hasty, "silent")
 
 
-@pytest.mark.parametrize("head", [GET + b"X: " + b"a" * 1000, b"\r\n" * 500], ids=["a head", "empty lines"])
+@pytest.mark.parametrize("head", [GET + b"X: " + b"a" * 400, b"\r\n" * 200], ids=["a head", "empty lines"])
 def test_a_head_that_comes_too_slowly_is_408(hasty: Running, head: bytes) -> None:
     """However many bytes arrive meanwhile: it is the whole head that has a deadline."""
     before = closed(hasty, "slow_head")
-    with connection(hasty.port) as caller:
-        (reply,) = replies(dribble(caller, head))
+    (reply,) = replies(told(hasty, head[:1], head[1:]))
     assert (408, "request_timeout", "close") == (
         reply.status,
         reply.error["code"],
@@ -93,9 +106,7 @@ def test_a_head_that_comes_too_slowly_is_408(hasty: Running, head: bytes) -> Non
 def test_a_body_that_comes_too_slowly_is_408(hasty: Running, head: bytes, body: bytes) -> None:
     """Dribbled, cut short or never sent; the request is logged under its own route."""
     before = closed(hasty, "slow_body")
-    with connection(hasty.port) as caller:
-        send(caller, head)
-        (reply,) = replies(dribble(caller, body))
+    (reply,) = replies(told(hasty, head, body))
     assert (408, "request_timeout", "close") == (
         reply.status,
         reply.error["code"],
