@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -69,8 +70,32 @@ def test_a_key_is_its_clients() -> None:
 
 
 def test_another_secret_under_a_known_id_is_nobodys() -> None:
-    """The id is no secret."""
-    assert parse_credentials(document()).caller(KeyText(KEPT.key_id, "0" * 64), NOW) is None
+    """The id is no secret, and every character of the digest counts."""
+    credentials = parse_credentials(document())
+    for digest in ("0" * 64, changed(KEPT.sha256, 0), changed(KEPT.sha256, 63)):
+        assert credentials.caller(KeyText(KEPT.key_id, digest), NOW) is None
+
+
+def changed(digest: str, at: int) -> str:
+    """With another digit in one place."""
+    return digest[:at] + ("1" if digest[at] == "0" else "0") + digest[at + 1 :]
+
+
+def test_digests_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the one function that promises it, whole, and whether they are alike or not."""
+    compared = []
+    compare = hmac.compare_digest
+
+    def noted(one: str, other: str) -> bool:
+        compared.append((one, other))
+        return compare(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", noted)
+    credentials = parse_credentials(document())
+    other = "f" * len(KEPT.sha256)
+    for digest in (KEPT.sha256, other):
+        credentials.caller(KeyText(KEPT.key_id, digest), NOW)
+    assert [(KEPT.sha256, KEPT.sha256), (KEPT.sha256, other)] == compared
 
 
 def test_a_key_ends_when_it_expires() -> None:
