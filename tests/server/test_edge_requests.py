@@ -252,12 +252,13 @@ def test_nothing_is_read_after_the_last_request(server: Running, last: bytes, *,
 
 
 def test_a_caller_who_is_done_sending_is_answered(server: Running) -> None:
-    """Half-closed after a whole request, as `nc -N` does."""
+    """Half-closed after a whole request, as `nc -N` does, long before the answer to so many records."""
+    body = json.dumps(expected(FOREST).records()[:1] * 50).encode()
     with connection(server.port) as caller:
-        send(caller, POST + b"Content-Length: %d\r\n\r\n" % len(RECORD) + RECORD)
+        send(caller, POST + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         caller.shutdown(socket.SHUT_WR)
         (reply,) = replies(read_to_end(caller))
-    assert (200, 1) == (reply.status, json.loads(reply.body)["n_samples"])
+    assert (200, 50) == (reply.status, json.loads(reply.body)["n_samples"])
 
 
 def test_refusals_are_counted_and_logged_once(server: Running) -> None:
