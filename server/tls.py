@@ -41,6 +41,7 @@ class Certificate:
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.set_alpn_protocols(["http/1.1"])
+        self._complaint: tuple[Stamp | None, str] | None = None
         self._loaded = self._stamp()
         self._load(self.context)
         self._stopped = threading.Event()
@@ -56,16 +57,21 @@ class Certificate:
 
     def refresh(self) -> None:
         """Look once; files that do not belong together (half of a renewal) are tried again the next time."""
+        stamp: Stamp | None = None
         try:
-            if (stamp := self._stamp()) == self._loaded:
+            stamp = self._stamp()
+            if stamp == self._loaded:
+                self._complaint = None
                 return
             # First beside: a context that took a certificate without its key would serve nobody.
             self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
             self._load(self.context)
         except CredentialsError as exc:
-            structlog.get_logger().warning("certificate.kept", reason=str(exc))
+            if self._complaint != (complaint := (stamp, str(exc))):  # not at every look
+                self._complaint = complaint
+                structlog.get_logger().warning("certificate.kept", reason=str(exc))
         else:
-            self._loaded = stamp
+            self._loaded, self._complaint = stamp, None
             structlog.get_logger().info("certificate.changed")
 
     def _load(self, context: ssl.SSLContext) -> None:
