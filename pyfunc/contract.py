@@ -122,8 +122,8 @@ def parse_document(path: str, data: bytes) -> dict[str, Any]:
     """Read a JSON object and check its `format_version` (C5).
 
     Raises:
-        MalformedArtifactError: not a JSON object.
-        UnknownFormatError: a format this code does not know.
+        MalformedArtifactError: not a JSON object, or none that tells its format.
+        UnknownFormatError: a newer format.
     """
     try:
         document = json.loads(data)
@@ -132,7 +132,10 @@ def parse_document(path: str, data: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise MalformedArtifactError(f"{path}: expected a JSON object, found {type(document).__name__}")
     found = document.get("format_version")
-    if type(found) is not int or not 1 <= found <= FORMAT_VERSION:
+    if type(found) is not int or found < 1:
+        told = "none" if found is None else repr(found)
+        raise MalformedArtifactError(f"{path}: expected a format_version of 1 or more, found {told}")
+    if found > FORMAT_VERSION:
         raise UnknownFormatError(path, found=found, known=FORMAT_VERSION)
     return document
 

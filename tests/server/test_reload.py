@@ -146,6 +146,7 @@ INDEXES: Mapping[str, tuple[Callable[[bytes], bytes | None], str]] = {
     "truncated": (lambda data: data[: len(data) // 2], "artifact_malformed"),
     "no JSON": (lambda _: b"\xff\x00", "artifact_malformed"),
     "newer": (lambda data: data.replace(b'"format_version":1', b'"format_version":2'), "format_unknown"),
+    "no fields": (lambda _: b"{}", "artifact_malformed"),
     "flipped": (lambda data: data.replace(b'"current"', b'"durrent"'), "artifact_malformed"),
     "current not listed": (
         lambda data: data.replace(b'"current":"', b'"current":"0', 1),
