@@ -20,7 +20,7 @@ from tests.server.wire import GET, HOST, Reply, connection, read_reply, read_to_
 
 HELD = 2**20
 IN_FLIGHT = 3
-ALWAYS = ("/health", "/live", "/ready", "/metrics")
+ALWAYS = ("/health", "/live", "/ready", "/metrics", "/ping")
 HANGING = json.dumps([{NAME: STUCK}] * MANY).encode()
 SMALL = json.dumps({NAME: 1.0}).encode()
 
