@@ -19,6 +19,7 @@ from pyfunc.contract import INDEX_KEY, MAX_INDEX_BYTES
 from pyfunc.errors import MalformedArtifactError, UnknownFormatError
 from pyfunc.index import Index
 from registry_sync.audit import MOST_VERSIONS, VersionKey, damaged_versions
+from registry_sync.collector import nothing_to_collect
 from registry_sync.conversions import Memory, carry_out
 from registry_sync.errors import (
     ConfigurationError,
@@ -99,6 +100,7 @@ class SyncResult:
     postponed: Mapping[RowKey, UnavailableError] = field(default_factory=dict)
 
 
+@nothing_to_collect()
 def take_stock(sides: Sides, scope: Scope) -> tuple[StoredObject | None, SyncPlan]:
     """Read index, rows and listed bundles, in this order, and plan.
 
@@ -142,7 +144,8 @@ def run_sync(sides: Sides, scope: Scope, progress: Progress) -> SyncResult:
     for attempt in range(INDEX_ATTEMPTS):
         sides.deadline.check()
         stored, plan = take_stock(sides, scope)
-        check_withdrawals(plan.index, settle(plan, {}), scope)
+        unchanged = settle(plan, {})
+        check_withdrawals(plan.index, unchanged, scope)
         done = carry_out(
             plan,
             sides.publisher,
@@ -152,7 +155,7 @@ def run_sync(sides: Sides, scope: Scope, progress: Progress) -> SyncResult:
             interrupt=sides.interrupt,
             deadline=sides.deadline,
         )
-        index = settle(plan, done.outcomes)
+        index = settle(plan, done.outcomes) if done.outcomes else unchanged
         check_withdrawals(plan.index, index, scope)
         data, made = index.to_bytes(), frozenset(memory.made)
         if stored is not None and stored.data == data:
