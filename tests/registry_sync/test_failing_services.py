@@ -93,3 +93,15 @@ def test_after_the_deadline_no_call_is_sent(monkeypatch: pytest.MonkeyPatch) -> 
             with pytest.raises(DeadlineError):
                 store.read("key", max_bytes=10)
     assert 2 == len(asked)
+
+
+def test_a_reply_that_cannot_be_read_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a proxy in between may make one: the service may do better next time."""
+    with answering(lambda _: (200, "<ListBucketResult><Contents>")) as (url, _):
+        point_to(url, monkeypatch)
+        with pytest.raises(UnavailableError):
+            list(S3Store(s3_client(), "bucket").list("models/"))
+    with answering(lambda _: (200, '{"Items": [}')) as (url, _):
+        point_to(url, monkeypatch)
+        with pytest.raises(UnavailableError):
+            list(DynamoDBSource(dynamodb_client(), "table").scan())
