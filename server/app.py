@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
@@ -15,6 +17,7 @@ from server.observer import Observer
 from server.openapi.security import schemes_of
 from server.predict import Policy
 from server.protocols.arrow import TableLimits
+from server.reporter import Reporter
 from server.routes import docs, health, invocations, models, predict, v2
 from server.routes import metrics as scrape
 from server.routes.exchange import Exchange
@@ -23,15 +26,24 @@ from server.suspects import Suspects
 from server.workers import Workers
 
 
-def create_app(settings: Settings, loaded: Models, access: Access, observer: Observer) -> ASGIApp:
+class Application(NamedTuple):
+    """Who answers: everything, and in its place small plain requests."""
+
+    asgi: ASGIApp
+    fast_path: FastPath
+
+
+def create_app(settings: Settings, loaded: Models, access: Access, observer: Observer) -> Application:
     """The HTTP application over these models, which somebody else loads, for who has access."""
     rules = settings.requests
     tables = TableLimits(rules.max_table_rows, rules.max_table_bytes)
     policy = Policy(rules.missing_policy, rules.max_rows, tables)
     suspects = Suspects()
+    reporter = Reporter(observer, suspects)
     api = create_api(settings, loaded, policy, observer, suspects)
-    plain = FastPath(api, loaded, policy, observer, max_body_bytes=rules.max_body_bytes)
-    return RequestMiddleware(access.around(plain), observer, suspects)
+    gate = access.gate(api)
+    plain = FastPath(loaded, policy, observer, reporter, gate, max_body_bytes=rules.max_body_bytes)
+    return Application(RequestMiddleware(gate or api, reporter), plain)
 
 
 def create_api(

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -39,61 +40,60 @@ class Batch:
     ended: float
 
 
-@dataclass(slots=True)
-class _Waiting:
-    x: FloatArray
-    answer: asyncio.Future[tuple[Batch, int]]
+class Asker(Protocol):
+    """Somebody whose rows are asked; is told one of two things, once. Neither may raise.
+
+    Attributes:
+        x: (n, d), the rows.
+    """
+
+    @property
+    def x(self) -> FloatArray:
+        """See above."""
+
+    def answered(self, batch: Batch, start: int) -> None:
+        """The answers begin at row `start`."""
+
+    def failed(self, error: Exception) -> None:
+        """There are none: a `ModelError` of `model.predict` for these rows alone, or a bug."""
 
 
 class Batcher:
     """Collects rows within one turn of the event loop; belongs to that loop."""
 
     def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._groups: dict[tuple[int, EffectQuery], tuple[HybridCausalModel, list[_Waiting]]] = {}
+        self._groups: dict[tuple[int, EffectQuery], tuple[HybridCausalModel, list[Asker]]] = {}
 
-    async def predict(self, model: HybridCausalModel, x: FloatArray, query: EffectQuery) -> tuple[Batch, int]:
-        """Ask, together with whoever asks the same question of the model now.
-
-        Returns:
-            The answers to all of them, and the row where these begin.
-
-        Raises:
-            ModelError: as `model.predict`, for these rows alone.
-        """
-        if (loop := self._loop) is None:
-            loop = self._loop = asyncio.get_running_loop()
+    def ask(self, model: HybridCausalModel, query: EffectQuery, asker: Asker) -> None:
+        """Ask, together with whoever asks the same question of the model in this turn."""
         key = (id(model), query)  # the group holds the model, so its id stays its own
         if (group := self._groups.get(key)) is None:
             if not self._groups:
-                loop.call_soon(loop.call_soon, self._flush)
+                asyncio.get_running_loop().call_soon(self._flush)
             group = self._groups[key] = (model, [])
-        waiting = _Waiting(x, loop.create_future())
-        group[1].append(waiting)
-        return await waiting.answer
+        group[1].append(asker)
 
     def _flush(self) -> None:
         groups, self._groups = self._groups, {}
-        for (_, query), (model, waiting) in groups.items():
-            for start in range(0, len(waiting), MAX_BATCH):
-                _answer(model, query, waiting[start : start + MAX_BATCH])
+        for (_, query), (model, askers) in groups.items():
+            for start in range(0, len(askers), MAX_BATCH):
+                _answer(model, query, askers[start : start + MAX_BATCH])
 
 
-def _answer(model: HybridCausalModel, query: EffectQuery, waiting: Sequence[_Waiting]) -> None:
-    x = waiting[0].x if len(waiting) == 1 else np.concatenate([one.x for one in waiting])
+def _answer(model: HybridCausalModel, query: EffectQuery, askers: Sequence[Asker]) -> None:
+    x = askers[0].x if len(askers) == 1 else np.concatenate([one.x for one in askers])
     try:
         began = time.perf_counter()
         prediction = model.predict(x, query)
         batch = Batch(prediction, Lists.of(prediction), began, time.perf_counter())
     except Exception as exc:
-        if len(waiting) > 1:  # somebody's row is to blame: everyone alone
-            for one in waiting:
-                _answer(model, query, [one])
-        elif not waiting[0].answer.cancelled():
-            waiting[0].answer.set_exception(exc)
+        if len(askers) == 1:
+            askers[0].failed(exc)
+            return
+        for one in askers:  # somebody's row is to blame: everyone alone
+            _answer(model, query, [one])
         return
     start = 0
-    for one in waiting:
-        if not one.answer.cancelled():
-            one.answer.set_result((batch, start))
+    for one in askers:
+        one.answered(batch, start)
         start += len(one.x)

@@ -1,21 +1,29 @@
-"""Answers the plain case of `POST /predict/{id}` before the framework sees it: small JSON, model loaded.
+"""Answers the plain case of `POST /predict/{id}` in the application's place: small JSON, model loaded.
 
-Whatever is not plain (another media type, a long or chunked body, many records, a version still to be loaded)
-goes on to the framework's route, which documents the endpoint and follows the same rules: both ask
-`server.predict`. A web framework's routing costs as much as a prediction.
+Whatever is not plain (another media type, a long or chunked body, many records, a version still to be loaded,
+a credential that is not known) goes to the application, which documents the endpoint and follows the same
+rules: both ask `server.predict`. A task and a web framework's routing cost more than a prediction.
 """
 
 from __future__ import annotations
 
-from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
+from pyfunc.answer import FloatArray
 from pyfunc.errors import NonFiniteAnswerError
-from server.batching import Batcher
-from server.middleware import Headers, context_of
+from server.access.callers import ANYONE
+from server.access.gate import Credential, Gate, credential_of
+from server.batching import Batch, Batcher
+from server.catalog import Served
+from server.context import REQUEST_ID_HEADER, Headers, RequestContext, given_id, new_request_id, pass_on
+from server.edge.cycle import Cycle
+from server.edge.scope import BEGAN
 from server.models import Models
 from server.observer import Observer
-from server.predict import Policy, blame, read_question, write_answer
+from server.predict import Policy, Question, blame, read_question, write_answer
+from server.reporter import Reporter
 from server.stages import Stage, Stopwatch
 
 PREFIX = "/predict/"
@@ -29,54 +37,129 @@ _PLAIN_ACCEPT = frozenset({_JSON, b"*/*"})
 _NOT_PLAIN = frozenset({b"content-encoding", b"transfer-encoding", b"expect"})
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the head of a plain request says.
+
+    Attributes:
+        reference: `{model_id}` or `{model_id}@{version}`.
+        credential: whatever was brought as one.
+        request_id: None if the caller gave none.
+    """
+
+    reference: str
+    credential: Credential
+    request_id: bytes | None
+
+
 class FastPath:
-    """In front of the application, within `RequestMiddleware`."""
+    """A `Shortcut`; belongs to the event loop."""
 
     def __init__(
-        self, app: ASGIApp, models: Models, policy: Policy, observer: Observer, *, max_body_bytes: int
+        self,
+        models: Models,
+        policy: Policy,
+        observer: Observer,
+        reporter: Reporter,
+        gate: Gate | None,
+        *,
+        max_body_bytes: int,
     ) -> None:
-        self._app, self._models, self._policy, self._observer = app, models, policy, observer
+        """Begin; where there is no gate, everyone may call."""
+        self._models, self._policy, self._gate = models, policy, gate
+        self.observer, self.reporter = observer, reporter
         self._most = min(INLINE_BYTES, max_body_bytes)
         self._batcher = Batcher()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or pass on."""
-        path: str = scope["path"]
-        if not (
-            path.startswith(PREFIX)
-            and scope["method"] == "POST"
-            and _is_plain(scope["headers"], self._most)
-            and (entry := self._models.ready(path[len(PREFIX) :])) is not None
-        ):
-            await self._app(scope, receive, send)
-            return
-        context, ref = context_of(scope), entry.ref
-        context.caller.check(ref.model_id)
-        context.route = ROUTE
-        context.facts.update(model_id=ref.model_id, version=ref.version)
-        body = await _read(receive)
-        watch = context.watch = Stopwatch()
-        question = read_question(entry.model, body, scope["query_string"], self._policy, watch)
-        if len(question.encoded.x) > INLINE_ROWS:
-            await self._app(scope, _given(body), send)
-            return
+    def plan(self, scope: Mapping[str, Any]) -> Plan | None:
+        """Of a plain request."""
+        path, headers = scope["path"], scope["headers"]
+        if not (path.startswith(PREFIX) and scope["method"] == "POST" and _is_plain(headers, self._most)):
+            return None
+        return Plan(path[len(PREFIX) :], credential_of(headers), given_id(headers))
+
+    def take(self, plan: Plan, cycle: Cycle) -> bool:
+        """Answer, unless version or caller are not known, or there are more than a few records."""
+        if (entry := self._models.ready(plan.reference)) is None:
+            return False
+        caller = ANYONE if self._gate is None else self._gate.known(plan.credential)
+        if caller is None:
+            return False
+        context = RequestContext(plan.request_id or new_request_id(), cycle.scope[BEGAN])
+        asking = _Asking(self, cycle, context, entry)
         try:
-            batch, start = await self._batcher.predict(entry.model, question.encoded.x, question.query)
-        except NonFiniteAnswerError as exc:
-            raise blame(entry.model, question, exc) from exc
-        watch.lap_until(Stage.QUEUE, batch.began)
-        watch.lap_until(Stage.INFER, batch.ended)
-        watch.skip()
-        answer = write_answer(entry.model, question, batch.lists, start)
-        watch.lap(Stage.SERIALISE)
-        self._observer.note(context, entry, question, batch.prediction, start=start)
-        headers = [
-            (b"content-type", _JSON),
-            (b"content-length", b"%d" % len(answer)),
-            (b"x-model-version", ref.version.encode()),
-        ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": answer})
+            if self._gate is not None:
+                self._gate.admit(context, caller)
+            caller.check(entry.ref.model_id)
+            context.route = ROUTE
+            context.facts.update(model_id=entry.ref.model_id, version=entry.ref.version)
+            question = asking.read(self._policy)
+        except Exception as exc:
+            asking.failed(exc)
+            return True
+        if len(question.encoded.x) > INLINE_ROWS:
+            pass_on(cycle.scope, context)
+            return False
+        self._batcher.ask(entry.model, question.query, asking)
+        return True
+
+
+class _Asking:
+    """One plain request, from its body to its answer."""
+
+    __slots__ = ("_context", "_cycle", "_entry", "_path", "_question", "_watch", "x")
+
+    x: FloatArray
+    _question: Question
+    _watch: Stopwatch
+
+    def __init__(self, path: FastPath, cycle: Cycle, context: RequestContext, entry: Served) -> None:
+        self._path, self._cycle, self._context, self._entry = path, cycle, context, entry
+
+    def read(self, policy: Policy) -> Question:
+        """What is asked."""
+        cycle = self._cycle
+        watch = self._watch = self._context.watch = Stopwatch()
+        question = read_question(
+            self._entry.model, bytes(cycle.body), cycle.scope["query_string"], policy, watch
+        )
+        self._question, self.x = question, question.encoded.x
+        return question
+
+    def answered(self, batch: Batch, start: int) -> None:
+        """Write the answer, and tell of it."""
+        context, entry, question, watch = self._context, self._entry, self._question, self._watch
+        try:
+            watch.lap_until(Stage.QUEUE, batch.began)
+            watch.lap_until(Stage.INFER, batch.ended)
+            watch.skip()
+            answer = write_answer(entry.model, question, batch.lists, start)
+            watch.lap(Stage.SERIALISE)
+            self._path.observer.note(context, entry, question, batch.prediction, start=start)
+            version = (b"x-model-version", entry.ref.version.encode())
+            headers = [(b"content-type", _JSON), (b"content-length", b"%d" % len(answer)), version]
+            self._end(200, headers, answer)
+        except Exception as exc:
+            self.failed(exc)
+
+    def failed(self, error: Exception) -> None:
+        """Say why there is no answer, and tell of it."""
+        if isinstance(error, NonFiniteAnswerError):
+            error = blame(self._entry.model, self._question, error)
+        context, reporter = self._context, self._path.reporter
+        status, headers, body = reporter.answer_to(error, self._cycle.scope["path"], context)
+        if context.status:  # the answer has begun: only closing the connection can say that it is broken
+            self._cycle.give_up()
+        else:
+            self._end(status, headers, body)
+
+    def _end(self, status: int, headers: Headers, body: bytes) -> None:
+        context = self._context
+        context.status, context.sent_bytes = status, len(body)
+        try:
+            self._cycle.answer(status, [*headers, (REQUEST_ID_HEADER, context.request_id)], body)
+        finally:
+            self._path.reporter.record(self._cycle.scope, context)
 
 
 def _is_plain(headers: Headers, most: int) -> bool:
@@ -89,33 +172,3 @@ def _is_plain(headers: Headers, most: int) -> bool:
         elif name in _NOT_PLAIN or (name == b"accept" and value not in _PLAIN_ACCEPT):
             return False
     return kind in _PLAIN_TYPES and length is not None and length.isdigit() and int(length) <= most
-
-
-async def _read(receive: Receive) -> bytes:
-    """The body, whose length the web server has made sure of.
-
-    Raises:
-        ClientDisconnect: the caller left before it was whole.
-    """
-    message = await receive()
-    if not message.get("more_body"):
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        body: bytes = message["body"]
-        return body
-    parts = [message["body"]]
-    while message.get("more_body"):
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        parts.append(message["body"])
-    return b"".join(parts)
-
-
-def _given(body: bytes) -> Receive:
-    """A body that was read already, to be read again."""
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive

@@ -16,7 +16,7 @@ from server.settings import Settings, TelemetryRules
 from server.stages import StageTimes
 
 if TYPE_CHECKING:
-    from server.middleware import RequestContext
+    from server.context import RequestContext
     from server.tracing import Traces
 
 

@@ -109,8 +109,9 @@ def _run(
     gc.set_threshold(COLLECTED_EVERY, *gc.get_threshold()[1:])
     # Who connects at once should find the list; a store that hangs must not keep /live waiting.
     models.wait_for_index(INDEX_WAIT_S)
+    application = create_app(settings, models, access, observer)
     config = uvicorn.Config(
-        create_app(settings, models, access, observer),
+        application.asgi,
         loop="uvloop",
         http="httptools",
         ws="none",
@@ -123,7 +124,7 @@ def _run(
         ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
         timeout_graceful_shutdown=settings.drain_s,
     )
-    EdgeServer(config, limits_of(settings), observer.metrics).run(sockets=[listener])
+    EdgeServer(config, limits_of(settings), observer.metrics, application.fast_path).run(sockets=[listener])
 
 
 def _exit(_number: int, _frame: FrameType | None) -> NoReturn:

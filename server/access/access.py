@@ -41,10 +41,10 @@ class Access:
             )
         return cls(keyring, tokens)
 
-    def around(self, app: ASGIApp) -> ASGIApp:
-        """The application, closed to who brings no good credential, if any are configured."""
+    def gate(self, app: ASGIApp) -> Gate | None:
+        """What closes the application to who brings no good credential; None if everyone may call."""
         if self.keyring is None and self.tokens is None:
-            return app
+            return None
         return Gate(app, self.keyring, self.tokens)
 
     def start(self) -> None:

@@ -1,4 +1,4 @@
-"""Lets in who brings a good credential. Pure ASGI, in front of every endpoint: what is not named is closed.
+"""Lets in who brings a good credential, in front of every endpoint: what is not named is closed.
 
 The decision rests on `scope["path"]`, which is what the router sees, never on the Host header.
 """
@@ -17,14 +17,16 @@ from server.access.keyring import Keyring
 from server.access.keys import MAX_KEY, KeyText, read_key
 from server.access.rates import Rates
 from server.access.tokens import Tokens
+from server.context import Headers, RequestContext, context_of
 from server.errors import TokenKeysUnavailableError, TooManyRequestsError, UnauthenticatedError
-from server.middleware import Headers, context_of
 
 ANONYMOUS = frozenset({"/health", "/live"})
 WRONG_TRIES_PER_MINUTE = 20
 """Of one address; of version 6, of one network of 64 bits, which is what one customer gets."""
 UNAUTHENTICATED, OVER_ALLOWANCE = "unauthenticated", "over_allowance"
 """Routes, to log and metrics, of requests that come no further."""
+Credential = KeyText | str | None
+"""A key, what may be a token, or neither."""
 _BEARER = b"bearer "
 _NETWORK_BITS = 64
 
@@ -39,36 +41,45 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let in, or raise what the middleware answers."""
         if scope["type"] == "http" and scope["path"] not in ANONYMOUS:
-            credential = _credential(scope["headers"])
-            if isinstance(credential, KeyText):
-                caller = None if self._keyring is None else self._keyring.caller(credential)
-            else:
-                caller = await self._holder(credential, scope)
-            if caller is None:
-                self._refuse(scope, credential)
-            self._admit(scope, caller)
+            context = context_of(scope)
+            if not context.is_admitted:
+                credential = credential_of(scope["headers"])
+                if (caller := self.known(credential) or await self._holder(credential, context)) is None:
+                    self._refuse(scope, credential)
+                self.admit(context, caller)
         await self._app(scope, receive, send)
 
-    async def _holder(self, token: str | None, scope: Scope) -> Caller | None:
+    def known(self, credential: Credential) -> Caller | None:
+        """Whose credential it is; None if it is nobody's, or if only the identity provider could tell."""
+        if isinstance(credential, KeyText):
+            return None if self._keyring is None else self._keyring.caller(credential)
+        return None if credential is None or self._tokens is None else self._tokens.known(credential)
+
+    async def _holder(self, credential: Credential, context: RequestContext) -> Caller | None:
         """Who holds a token, if it is one."""
-        if token is None or self._tokens is None:
+        if not isinstance(credential, str) or self._tokens is None:
             return None
         try:
-            return self._tokens.known(token) or await self._tokens.caller(token)
+            return await self._tokens.caller(credential)
         except TokenKeysUnavailableError:
-            context_of(scope).route = UNAUTHENTICATED
+            context.route = UNAUTHENTICATED
             raise
 
-    def _admit(self, scope: Scope, caller: Caller) -> None:
-        context = context_of(scope)
+    def admit(self, context: RequestContext, caller: Caller) -> None:
+        """Let somebody in, and count it.
+
+        Raises:
+            TooManyRequestsError: the caller's allowance is used up.
+        """
         context.caller = caller
         context.facts.update(caller=caller.name, credential=caller.credential)
         rate = caller.requests_per_minute
         if rate is not None and (wait_s := self._allowances.wait_s((caller.is_token, caller.name), rate)):
             context.route = OVER_ALLOWANCE
             raise TooManyRequestsError(wait_s)
+        context.is_admitted = True
 
-    def _refuse(self, scope: Scope, credential: KeyText | str | None) -> NoReturn:
+    def _refuse(self, scope: Scope, credential: Credential) -> NoReturn:
         """A good credential always gets in, from wherever; the address of wrong ones is told to wait."""
         context = context_of(scope)
         context.route = UNAUTHENTICATED
@@ -79,7 +90,7 @@ class Gate:
             raise TooManyRequestsError(wait_s)
         raise UnauthenticatedError
 
-    def _reason(self, credential: KeyText | str | None) -> dict[str, str]:
+    def _reason(self, credential: Credential) -> dict[str, str]:
         """What the log tells of a credential that is not accepted; a key's id is no secret."""
         if credential is None:
             return {"refused": "missing"}
@@ -89,7 +100,7 @@ class Gate:
         return {"refused": "expired" if is_expired else "unknown", "credential": credential.key_id}
 
 
-def _credential(headers: Headers) -> KeyText | str | None:
+def credential_of(headers: Headers) -> Credential:
     """The one credential of a request, a key or what may be a token; two contradict each other."""
     found = [value for name, value in headers if name == b"authorization"]
     if len(found) != 1:
@@ -97,7 +108,7 @@ def _credential(headers: Headers) -> KeyText | str | None:
     return _short(found[0]) if len(found[0]) <= len(_BEARER) + MAX_KEY else _read(found[0])
 
 
-def _read(value: bytes) -> KeyText | str | None:
+def _read(value: bytes) -> Credential:
     if value[: len(_BEARER)].lower() != _BEARER:
         return None
     try:

@@ -10,6 +10,13 @@ V6_PREFIX = 64
 """One caller commands all of such a network, so that it counts as one address."""
 
 
+class Place(Protocol):
+    """Is counted until the connection is."""
+
+    def give_place(self) -> None:
+        """Be counted no more."""
+
+
 class Connection(Protocol):
     """What the connections know of one."""
 

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from server.edge.scope import PLAN
 from server.errors import ServerError
 
 _LOG = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Cycle:
     """Belongs to one connection.
 
     Attributes:
+        scope: ASGI's.
         keep_alive: whether the connection is kept after the answer.
         may_stay: whether it may be, once the whole request is read.
         body: what the application has not taken yet.
@@ -67,8 +69,8 @@ class Cycle:
         "_is_gone",
         "_on_end",
         "_outlet",
+        "_later",
         "_rest",
-        "_scope",
         "_waiter",
         "body",
         "expects_continue",
@@ -79,6 +81,7 @@ class Cycle:
         "received",
         "response_complete",
         "response_started",
+        "scope",
     )
 
     def __init__(
@@ -103,7 +106,7 @@ class Cycle:
             may_stay: likewise.
             on_end: called once the application is done.
         """
-        self._scope, self._outlet, self._flow, self._common = scope, outlet, flow, headers
+        self.scope, self._outlet, self._flow, self._common = scope, outlet, flow, headers
         self._on_end = on_end
         self.keep_alive, self.may_stay = keep_alive, may_stay
         self.body, self.more_body, self.received = bytearray(), True, 0
@@ -111,6 +114,7 @@ class Cycle:
         self.is_counted = self.response_started = self.response_complete = False
         self._is_awake = self._is_gone = self._is_chunked = False
         self._waiter: asyncio.Future[None] | None = None
+        self._later: Callable[[Cycle], None] | None = None
         self._failure: ServerError | None = None
         self._head, self._rest = b"", 0
         """What waits for the first part of the answer's body; how many bytes of that must follow, or -1."""
@@ -118,14 +122,32 @@ class Cycle:
     @property
     def method(self) -> str:
         """Of the request."""
-        method: str = self._scope["method"]
+        method: str = self.scope["method"]
         return method
 
+    @property
+    def plan(self) -> object | None:
+        """What the shortcut made of the head."""
+        plan: object | None = self.scope[PLAN]
+        return plan
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the request is here, and its caller too."""
+        return not (self.more_body or self._is_gone or self._failure)
+
     # ---- the connection's side -------------------------------------------------------------------------
+
+    def begin_later(self, begin: Callable[[Cycle], None]) -> None:
+        """Call `begin` once the request is whole, or will never be."""
+        self._later = begin
 
     def wake(self) -> None:
         """There is more of the body, or its end."""
         self._is_awake = True
+        if self._later is not None and (not self.more_body or self._is_gone or self._failure):
+            begin, self._later = self._later, None
+            begin(self)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -143,13 +165,33 @@ class Cycle:
     async def run(self, app: ASGIApp) -> None:
         """Have the application answer; what it could not finish breaks the connection off."""
         try:
-            await app(self._scope, self.receive, self.send)
+            await app(self.scope, self.receive, self.send)
         except Exception as exc:  # of an answer that has begun: the middleware answers the others
             _LOG.debug("answer broken off", exc_info=exc)
         finally:
             if not self.response_complete and not self._is_gone:
                 self._outlet.break_off()
             self._on_end(self)
+
+    # ---- the shortcut's side ---------------------------------------------------------------------------
+
+    def answer(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
+        """The whole answer, whose length the headers say.
+
+        Raises:
+            RuntimeError: as `send`.
+        """
+        if not self._is_gone:
+            self.response_started = True
+            self._head = self._render(status, headers)
+            self._send_body(body, is_last=True)
+        self._on_end(self)
+
+    def give_up(self) -> None:
+        """There will be no whole answer."""
+        if not self.response_complete and not self._is_gone:
+            self._outlet.break_off()
+        self._on_end(self)
 
     # ---- the application's side ------------------------------------------------------------------------
 
@@ -210,7 +252,7 @@ class Cycle:
             lines += (name, b": ", value, b"\r\n")
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
-        if self._scope["method"] == "HEAD" or status in _WITHOUT_BODY:
+        if self.scope["method"] == "HEAD" or status in _WITHOUT_BODY:
             self._rest = -1
         elif length is None:
             self._is_chunked = True

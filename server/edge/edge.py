@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -16,6 +16,7 @@ from server.edge.known_heads import KnownHeads
 from server.edge.limits import Limits
 from server.edge.pacing import Pacing
 from server.edge.refusals import Refusals
+from server.edge.shortcut import Shortcut
 from server.metrics import Metrics
 
 UPLOADS_OF_DRAIN = 0.8
@@ -38,8 +39,8 @@ class Edge:
         is_draining: whether the process was told to stop.
     """
 
-    def __init__(self, limits: Limits, metrics: Metrics, state: ServerState) -> None:
-        self.limits, self.state = limits, state
+    def __init__(self, limits: Limits, metrics: Metrics, state: ServerState, shortcut: Shortcut) -> None:
+        self.limits, self.state, self.shortcut = limits, state, shortcut
         self.connections: Connections[Timed] = Connections(
             most=limits.connections, most_per_address=limits.connections_per_address
         )
@@ -68,6 +69,12 @@ class Edge:
         """Let what is under way end, and nothing begin after it."""
         self.is_draining = True
         self._uploads_until = self._loop.time() + UPLOADS_OF_DRAIN * self.limits.drain_s
+
+    def start(self, request: Coroutine[None, None, None]) -> None:
+        """Have the application answer a request; the process waits for it before it stops."""
+        task = self._loop.create_task(request)
+        self.state.tasks.add(task)
+        task.add_done_callback(self.state.tasks.discard)
 
     def end(self, cycle: Cycle) -> None:
         """The application is done with a request."""

@@ -7,20 +7,22 @@ and answers in plain text what it cannot read.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
-from server.edge.connections import address_key
+from server.edge.connections import Place, address_key
 from server.edge.cycle import Cycle
 from server.edge.edge import Edge
 from server.edge.limits import LINGER_BYTES, LINGER_S, MAX_PIPELINED, SMALL_REST_BYTES
 from server.edge.progress import Progress
 from server.edge.reader import BODY, DEAF, HEAD, IDLE, LINGER, RequestReader
+from server.edge.scope import BEGAN
 from server.edge.transport import GatheringTransport
 from server.errors import (
     OverloadedError,
@@ -30,13 +32,6 @@ from server.errors import (
     TooManyConnectionsError,
 )
 from server.finished import PROBES
-
-
-class Place(Protocol):
-    """Is counted until the connection is."""
-
-    def give_place(self) -> None:
-        """Be counted no more."""
 
 
 class HttpConnection(RequestReader):
@@ -106,6 +101,7 @@ class HttpConnection(RequestReader):
             Whether to keep the connection open until then; TLS cannot.
         """
         if self._common["scheme"] == "https" or not (self.is_busy or self._is_shedding):
+            self._transport.flush()  # an answer of this turn
             return False
         self._phase = DEAF
         last = self._waiting[-1] if self._waiting else self._answering
@@ -154,6 +150,7 @@ class HttpConnection(RequestReader):
     def _serve(self, scope: dict[str, Any], *, may_stay: bool) -> Cycle:
         if len(self._waiting) >= MAX_PIPELINED:
             raise OverloadedError
+        scope[BEGAN] = time.perf_counter()
         cycle = self._new_cycle(scope, may_stay=may_stay and not self._edge.is_draining)
         self._reading = None
         if self._edge.is_full and scope["path"] not in PROBES:
@@ -185,11 +182,17 @@ class HttpConnection(RequestReader):
         self._answering = cycle
         if cycle.response_complete:
             self._edge.pacing.ask(partial(self._shed, cycle))
+        elif cycle.plan is not None and cycle.more_body:
+            cycle.begin_later(self._begin)
+        else:
+            self._begin(cycle)
+
+    def _begin(self, cycle: Cycle) -> None:
+        """Have a request answered; of a planned one the whole is there, or its rest will never come."""
+        is_plain = cycle.plan is not None and cycle.is_whole and not self._flow.write_paused
+        if is_plain and self._edge.shortcut.take(cycle.plan, cycle):
             return
-        tasks = self._edge.state.tasks
-        task = self._loop.create_task(cycle.run(self._app))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        self._edge.start(cycle.run(self._app))
 
     def _shed(self, cycle: Cycle) -> None:
         """Tell one who is too many."""

@@ -25,6 +25,7 @@ from server.edge.limits import (
     chunks_allowed,
     overhead_allowed,
 )
+from server.edge.scope import PLAN
 from server.errors import (
     BodyTooLargeError,
     HeadTooLargeError,
@@ -225,6 +226,7 @@ class RequestReader(asyncio.Protocol):
                 "query_string": url.query or b"",
                 "headers": self._headers,
             }
+            self._said[PLAN] = self._edge.shortcut.plan(self._said)
             self._body_bytes = self._wire_bytes = self._chunks = 0
             self._phase = BODY
             may_stay = version == "1.1" and self._parser.should_keep_alive()

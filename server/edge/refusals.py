@@ -8,9 +8,9 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
+from server.context import new_request_id
 from server.errors import OverloadedError, ServerError
 from server.metrics import Metrics
-from server.middleware import new_request_id
 from server.problems import problem_of
 from server.telemetry import RequestLog
 

@@ -12,6 +12,7 @@ from server.edge.edge import Edge
 from server.edge.handshakes import TlsListener
 from server.edge.http import HttpConnection
 from server.edge.limits import Limits
+from server.edge.shortcut import Shortcut
 from server.metrics import Metrics
 
 LAST_WORDS_S = 1.0
@@ -23,16 +24,16 @@ FLUSH_S = 0.1
 class EdgeServer(uvicorn.Server):
     """One process, one event loop, sockets that are bound already."""
 
-    def __init__(self, config: uvicorn.Config, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, config: uvicorn.Config, limits: Limits, metrics: Metrics, shortcut: Shortcut) -> None:
         super().__init__(config)
         self.servers = []
-        self._limits, self._metrics = limits, metrics
+        self._limits, self._metrics, self._shortcut = limits, metrics, shortcut
         self._edge: Edge
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen."""
         loop, app, config = asyncio.get_running_loop(), self.config.loaded_app, self.config
-        edge = self._edge = Edge(self._limits, self._metrics, self.server_state)
+        edge = self._edge = Edge(self._limits, self._metrics, self.server_state, self._shortcut)
         for listener in sockets or ():
             if config.ssl:
                 tls = TlsListener(listener, config.ssl, edge, app, backlog=config.backlog)

@@ -23,17 +23,17 @@ class GatheringTransport:
     def write(self, data: bytes) -> None:
         """Write, soon."""
         if not self._gathered:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._gathered.append(data)
 
     def close(self) -> None:
         """Close once everything is written."""
-        self._flush()
+        self.flush()
         self._transport.close()
 
     def close_writing(self) -> None:
         """Say that nothing more comes, once everything is written; go on reading where that is possible."""
-        self._flush()
+        self.flush()
         if self._transport.is_closing():
             return
         if self._transport.can_write_eof():
@@ -82,7 +82,8 @@ class GatheringTransport:
         if not self._transport.is_closing():
             self._transport.resume_reading()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write now what was to be written soon."""
         gathered, self._gathered = self._gathered, []
         # The caller may have left since.
         if gathered and not self._transport.is_closing():

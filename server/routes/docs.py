@@ -9,7 +9,7 @@ from typing import Final
 from fastapi import APIRouter, FastAPI, Request, Response
 
 import server.openapi
-from server.middleware import context_of
+from server.context import context_of
 from server.models import Models
 from server.openapi.document import OpenApi
 from server.openapi.schemas import Schema

@@ -11,9 +11,9 @@ from fastapi import Request, Response
 
 from server.body import read_body
 from server.catalog import Served
+from server.context import context_of
 from server.distributions import Tally, tally_of
 from server.media import ANSWERS, Format, accepts_gzip, answer_format, body_format, is_gzip
-from server.middleware import context_of
 from server.models import Models
 from server.observer import Observer
 from server.predict import Answer, Dialect, Incoming, Policy, answer

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 import server
-from server.middleware import context_of
+from server.context import context_of
 from server.predict import MLFLOW
 from server.routes.documents import ERRORS, INVOCATION_REQUEST, TABLES, Predictions
 from server.routes.exchange import Exchange

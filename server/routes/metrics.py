@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
+from server.context import context_of
 from server.metrics import CONTENT_TYPE, Metrics
-from server.middleware import context_of
 
 
 def router(metrics: Metrics) -> APIRouter:

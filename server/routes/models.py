@@ -12,9 +12,9 @@ from pyfunc.features import FeatureSchema
 from pyfunc.index import PublishedVersion, RowState
 from pyfunc.model import HybridCausalModel
 from server.catalog import Catalog, Served
+from server.context import context_of
 from server.index import IndexState
 from server.listing import READY, RowView, row_views
-from server.middleware import context_of
 from server.models import Models
 from server.routes.documents import ERRORS, ModelInfo, ModelList
 from server.routes.health import json_response

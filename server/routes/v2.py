@@ -9,9 +9,9 @@ from fastapi import APIRouter, Request, Response
 
 import server
 from server.catalog import Served
+from server.context import context_of
 from server.errors import MediaTypeError, NotReadyError
 from server.media import Format
-from server.middleware import context_of
 from server.predict import Answer, Policy, ask, question_of, warnings_of
 from server.protocols.open_inference import PLATFORM, describe_tensors, encode_inference, parse_infer
 from server.routes.documents import INFER_REQUEST, V2_ERRORS, TensorAnswer, TensorModel

@@ -12,11 +12,12 @@ import pytest
 from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from server.access.gate import WRONG_TRIES_PER_MINUTE, Gate
+from server.access.gate import WRONG_TRIES_PER_MINUTE, Gate, credential_of
 from server.access.jwks import Jwks
 from server.access.keyring import Keyring
 from server.access.keys import make_key
 from server.access.tokens import Tokens
+from server.context import RequestContext
 from server.errors import (
     CredentialsUnavailableError,
     ServerError,
@@ -24,7 +25,6 @@ from server.errors import (
     TooManyRequestsError,
     UnauthenticatedError,
 )
-from server.middleware import RequestContext
 from tests.access.provider import AUDIENCE, Provider, provider
 
 DESK_KEY, DESK_KEPT = make_key("deskkey")
@@ -173,3 +173,23 @@ def test_a_source_that_is_away_says_so_itself() -> None:
 
     with pytest.raises(CredentialsUnavailableError, match="expected to read keys.json"):
         Keyring(away, name="keys.json", refresh_s=60)
+
+
+def test_who_was_let_in_is_not_counted_again(issuer: Provider) -> None:
+    """The fast path lets somebody in, and passes the request on to the application behind the gate."""
+    gate, context = gate_of(issuer), RequestContext(b"r")
+    caller = gate.known(credential_of([(b"authorization", f"Bearer {DESK_KEY}".encode())]))
+    assert caller is not None
+
+    async def pass_on() -> None:
+        for _ in range(RATE + 1):
+            await gate({"type": "http", "path": "/predict/m", "tauserve": context}, _nothing, _nowhere)
+
+    gate.admit(context, caller)
+    asyncio.run(pass_on())
+    for _ in range(RATE - 1):
+        gate.admit(RequestContext(b"r"), caller)
+    refused = RequestContext(b"r")
+    with pytest.raises(TooManyRequestsError):
+        gate.admit(refused, caller)
+    assert not refused.is_admitted

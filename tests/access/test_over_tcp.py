@@ -28,6 +28,7 @@ from tests.server.wire import exchange
 ALL_KEY, ALL_KEPT = make_key("allmodels")
 ONE_KEY, ONE_KEPT = make_key("onemodel")
 SLOW_KEY, SLOW_KEPT = make_key("slowly")
+THIRD_KEY, THIRD_KEPT = make_key("threeamin")
 STALE_KEY, STALE_KEPT = make_key("stale")
 PATIENCE_S = 60.0
 
@@ -53,6 +54,7 @@ DOCUMENT = clients(
     client("everything", entry(ALL_KEPT)),
     client("one", entry(ONE_KEPT), models=("rates",)),
     client("slow", entry(SLOW_KEPT), requests_per_minute=3),
+    client("three", entry(THIRD_KEPT), requests_per_minute=3),
     client("stale", entry(STALE_KEPT, expires="2026-01-01T00:00:00Z")),
 )
 
@@ -241,6 +243,18 @@ def test_an_allowance_is_used_up(closed: Running) -> None:
     assert [200, 200, 200, 429, 429] == [reply.status_code for reply in found]
     assert 1 <= int(found[-1].headers["Retry-After"]) <= 20
     assert 200 == closed.client.get("/models", headers=bearer(ALL_KEY)).status_code
+
+
+def test_a_request_uses_an_allowance_once(closed: Running) -> None:
+    """Whichever way it is answered: the short one, the application's, or from the one to the other."""
+    records, plain = expected(FOREST).records(), {"Content-Type": "application/json"}
+    other = {"Content-Type": 'application/json; charset="utf-8"'}
+    bodies = [records[:1], records[:1], [{next(iter(records[0])): 1.0}] * 9]
+    found = [
+        closed.client.post("/predict/rates", content=json.dumps(body), headers={**kind, **bearer(THIRD_KEY)})
+        for body, kind in zip([*bodies, records[:1]], [plain, other, plain, plain], strict=True)
+    ]
+    assert [200, 200, 200, 429] == [reply.status_code for reply in found]
 
 
 def test_wrong_keys_without_end(closed: Running) -> None:

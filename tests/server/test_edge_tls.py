@@ -5,15 +5,17 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
+from server.edge.cycle import Cycle
 from server.edge.limits import limits_of
 from server.edge.server import EdgeServer
 from server.metrics import Metrics
@@ -21,6 +23,17 @@ from server.settings import Settings
 from tests.server.wire import GET, is_closed, read_reply, read_to_end, send
 
 HANG_S = 20.0
+
+
+class NoShortcut:
+    """Everything is for the application."""
+
+    def plan(self, scope: Mapping[str, Any]) -> None:
+        """None of any head."""
+
+    def take(self, plan: Any, cycle: Cycle) -> bool:
+        """Never."""
+        raise AssertionError("there was no plan")
 
 
 async def app(scope: Scope, _receive: Receive, send_: Send) -> None:
@@ -53,7 +66,7 @@ def port(authority: trustme.CA, tmp_path: Path) -> Iterator[int]:
         ssl_certfile=str(chain),
         ssl_keyfile=str(chain),
     )
-    server = EdgeServer(config, limits, Metrics(lambda: 0))
+    server = EdgeServer(config, limits, Metrics(lambda: 0), NoShortcut())
     with socket.create_server(("127.0.0.1", 0)) as listener:
         number: int = listener.getsockname()[1]
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

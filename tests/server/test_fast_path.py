@@ -18,7 +18,7 @@ from pyfunc.answer import FloatArray, Prediction
 from pyfunc.errors import IntervalUnavailableError
 from pyfunc.model import HybridCausalModel
 from pyfunc.query import POINT, EffectQuery
-from server.batching import MAX_BATCH, Batcher
+from server.batching import MAX_BATCH, Batch, Batcher
 from server.fast_path import INLINE_BYTES, INLINE_ROWS
 from tests.bundles import FOREST, LINEAR, expected
 from tests.server.conftest import CATEGORY, THREE
@@ -172,13 +172,29 @@ class Doubling:
         return Prediction(2.0 * x, None, None)
 
 
-async def _ask_together(model: Doubling, values: list[float]) -> list[float | BaseException]:
-    batcher = Batcher()
-    answers = await asyncio.gather(
-        *(batcher.predict(_as_model(model), np.array([[value]]), POINT) for value in values),
-        return_exceptions=True,
-    )
-    return [one if isinstance(one, BaseException) else one[0].lists.effects[one[1]][0] for one in answers]
+class Caller:
+    """One who asks, and remembers what it was told."""
+
+    def __init__(self, value: float) -> None:
+        self.x, self.told = np.array([[value]]), list[float | Exception]()
+
+    def answered(self, batch: Batch, start: int) -> None:
+        """Keep the number."""
+        self.told.append(batch.lists.effects[start][0])
+
+    def failed(self, error: Exception) -> None:
+        """Keep the reason."""
+        self.told.append(error)
+
+
+async def _ask_together(model: Doubling, values: list[float]) -> list[float | Exception]:
+    batcher, callers = Batcher(), [Caller(value) for value in values]
+    for caller in callers:
+        batcher.ask(_as_model(model), POINT, caller)
+    assert not model.asked, "before the turn is over"
+    await asyncio.sleep(0)
+    assert [1] * len(values) == [len(caller.told) for caller in callers]
+    return [caller.told[0] for caller in callers]
 
 
 def test_who_asks_together_is_answered_together() -> None:
@@ -196,21 +212,6 @@ def test_one_bad_row_is_its_callers_alone() -> None:
 
     assert [2.0, 4.0] == [found[0], found[2]]
     assert isinstance(found[1], IntervalUnavailableError)
-
-
-def test_who_gave_up_does_not_disturb_the_others() -> None:
-    """A cancelled request's place in the batch is answered to nobody."""
-
-    async def main() -> float:
-        batcher, model = Batcher(), _as_model(Doubling())
-        gone = asyncio.create_task(batcher.predict(model, np.array([[1.0]]), POINT))
-        staying = asyncio.create_task(batcher.predict(model, np.array([[2.0]]), POINT))
-        await asyncio.sleep(0)
-        gone.cancel()
-        batch, start = await staying
-        return batch.lists.effects[start][0]
-
-    assert 4.0 == asyncio.run(main())
 
 
 def _as_model(model: Doubling) -> HybridCausalModel:

@@ -1,0 +1,6 @@
+"""What stands in ASGI's scope beside ASGI's own: written by the edge, read by who answers."""
+
+PLAN = "tauserve.plan"
+"""What the shortcut made of the head."""
+BEGAN = "tauserve.began"
+"""When the head was read, `time.perf_counter` seconds."""
