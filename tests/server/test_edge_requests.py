@@ -251,14 +251,15 @@ def test_nothing_is_read_after_the_last_request(server: Running, last: bytes, *,
     assert (200, b'{"status":"live"}') == (reply.status, reply.body)
 
 
-def test_a_caller_who_is_done_sending_is_answered(server: Running) -> None:
-    """Half-closed after a whole request, as `nc -N` does, long before the answer to so many records."""
-    body = json.dumps(expected(FOREST).records()[:1] * 50).encode()
+@pytest.mark.parametrize("n", [1, 50, 1000])
+def test_a_caller_who_is_done_sending_is_answered(server: Running, n: int) -> None:
+    """Half-closed after a whole request, as `nc -N` does: before the answer, with it, or after it."""
+    body = json.dumps(expected(FOREST).records()[:1] * n).encode()
     with connection(server.port) as caller:
         send(caller, POST + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         caller.shutdown(socket.SHUT_WR)
         (reply,) = replies(read_to_end(caller))
-    assert (200, 50) == (reply.status, json.loads(reply.body)["n_samples"])
+    assert (200, n) == (reply.status, json.loads(reply.body)["n_samples"])
 
 
 def test_refusals_are_counted_and_logged_once(server: Running) -> None:
