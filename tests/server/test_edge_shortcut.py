@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import Any
 
 import pytest
-import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from server.edge.cycle import Cycle
 from server.edge.limits import limits_of
-from server.edge.server import EdgeServer
 from server.errors import RequestTimeoutError
-from server.metrics import Metrics
 from server.settings import Settings
+from tests.server.edge_thread import edge_thread
 from tests.server.wire import connection, read_reply, read_to_end, replies, send
 
 HANG_S = 20.0
@@ -91,18 +88,8 @@ def recorder() -> Recorder:
 def port(recorder: Recorder) -> Iterator[int]:
     """The edge before the recorder, in a thread: half a second for a body."""
     limits = replace(limits_of(Settings.from_environ({})), body_s=0.5)
-    config = uvicorn.Config(
-        recorder.app, loop="uvloop", interface="asgi3", lifespan="off", log_config=None, proxy_headers=False
-    )
-    server = EdgeServer(config, limits, Metrics(lambda: 0), recorder)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        number: int = listener.getsockname()[1]
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
+    with edge_thread(recorder.app, recorder, limits) as number:
         yield number
-        server.should_exit = True
-        thread.join(HANG_S)
-        assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("path", [b"now", b"soon"])

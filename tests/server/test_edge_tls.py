@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +11,12 @@ from typing import Any
 
 import pytest
 import trustme
-import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from server.edge.cycle import Cycle
 from server.edge.limits import limits_of
-from server.edge.server import EdgeServer
-from server.metrics import Metrics
 from server.settings import Settings
+from tests.server.edge_thread import edge_thread
 from tests.server.wire import GET, is_closed, read_reply, read_to_end, send
 
 HANG_S = 20.0
@@ -56,25 +53,8 @@ def port(authority: trustme.CA, tmp_path: Path) -> Iterator[int]:
     certificate, chain = authority.issue_cert("127.0.0.1"), tmp_path / "certificate.pem"
     certificate.private_key_and_cert_chain_pem.write_to_path(str(chain))
     limits = replace(limits_of(Settings.from_environ({})), handshake_s=0.5, head_s=1.0)
-    config = uvicorn.Config(
-        app,
-        loop="uvloop",
-        interface="asgi3",
-        lifespan="off",
-        log_config=None,
-        proxy_headers=False,
-        ssl_certfile=str(chain),
-        ssl_keyfile=str(chain),
-    )
-    server = EdgeServer(config, limits, Metrics(lambda: 0), NoShortcut())
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        number: int = listener.getsockname()[1]
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
+    with edge_thread(app, NoShortcut(), limits, ssl_certfile=str(chain), ssl_keyfile=str(chain)) as number:
         yield number
-        server.should_exit = True
-        thread.join(HANG_S)
-        assert not thread.is_alive()
 
 
 def test_a_handshake_has_a_deadline(port: int) -> None:
