@@ -7,6 +7,7 @@ rules: both ask `server.predict`. A task and a web framework's routing cost more
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -143,7 +144,16 @@ class _Asking:
             self.failed(exc)
 
     def failed(self, error: Exception) -> None:
-        """Say why there is no answer, and tell of it."""
+        """Say why there is no answer, and tell of it; whatever bug that meets, nobody else hears of it."""
+        try:
+            self._refuse(error)
+        except Exception as exc:
+            self._cycle.give_up()
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "request not told of", "exception": exc}
+            )
+
+    def _refuse(self, error: Exception) -> None:
         if isinstance(error, NonFiniteAnswerError):
             error = blame(self._entry.model, self._question, error)
         context, reporter = self._context, self._path.reporter
