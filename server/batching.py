@@ -1,8 +1,8 @@
 """Asks a model once for all the rows that arrived together: one call for many costs little more than for one.
 
-Nothing waits for company. Requests that the event loop has read in one turn are answered at the end of that
-turn, so a lone request goes at once and a crowd goes together. A row's answer depends on that row alone
-(contract C7), so nobody can tell.
+A lone request is answered at the end of its turn of the event loop: it waits for nobody. Where several came
+in one turn more are likely on their way, and the loop looks for them, without waiting, for as long as it
+finds some. A row's answer depends on that row alone (contract C7), so nobody can tell.
 """
 
 from __future__ import annotations
@@ -59,22 +59,33 @@ class Asker(Protocol):
 
 
 class Batcher:
-    """Collects rows within one turn of the event loop; belongs to that loop."""
+    """Collects rows until no more come; belongs to one event loop."""
 
     def __init__(self) -> None:
         self._groups: dict[tuple[int, EffectQuery], tuple[HybridCausalModel, list[Asker]]] = {}
+        self._asking = self._seen = 0
+        """How many wait for the end of the turn; how many did at the end of the last one."""
 
     def ask(self, model: HybridCausalModel, query: EffectQuery, asker: Asker) -> None:
-        """Ask, together with whoever asks the same question of the model in this turn."""
+        """Ask, together with whoever asks the same question of the model now."""
         key = (id(model), query)  # the group holds the model, so its id stays its own
         if (group := self._groups.get(key)) is None:
             if not self._groups:
-                asyncio.get_running_loop().call_soon(self._flush)
+                asyncio.get_running_loop().call_soon(self._end_turn)
             group = self._groups[key] = (model, [])
         group[1].append(asker)
+        self._asking += 1
+
+    def _end_turn(self) -> None:
+        if 1 < self._asking < MAX_BATCH and self._asking > self._seen:
+            self._seen = self._asking
+            asyncio.get_running_loop().call_soon(self._end_turn)  # which reads what has come before it calls
+        else:
+            self._flush()
 
     def _flush(self) -> None:
         groups, self._groups = self._groups, {}
+        self._asking = self._seen = 0
         for (_, query), (model, askers) in groups.items():
             for start in range(0, len(askers), MAX_BATCH):
                 _answer(model, query, askers[start : start + MAX_BATCH])

@@ -193,6 +193,7 @@ async def _ask_together(model: Doubling, values: list[float]) -> list[float | Ex
         batcher.ask(_as_model(model), POINT, caller)
     assert not model.asked, "before the turn is over"
     await asyncio.sleep(0)
+    await asyncio.sleep(0)
     assert [1] * len(values) == [len(caller.told) for caller in callers]
     return [caller.told[0] for caller in callers]
 
@@ -204,6 +205,53 @@ def test_who_asks_together_is_answered_together() -> None:
 
     assert [2.0 * value for value in values] == asyncio.run(_ask_together(model, values))
     assert [MAX_BATCH, 3] == model.asked
+
+
+def test_nobody_waits_for_company() -> None:
+    """A lone row is asked at the end of its turn."""
+
+    async def ask() -> None:
+        caller = Caller(1.0)
+        Batcher().ask(_as_model(model), POINT, caller)
+        await asyncio.sleep(0)
+        assert [2.0] == caller.told
+
+    model = Doubling()
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize("turns", [1, 2, 5])
+def test_a_crowd_is_asked_once_no_more_of_it_come(turns: int) -> None:
+    """Where two came together whoever comes in the next turn is asked with them, and so on."""
+
+    async def ask() -> None:
+        batcher, callers = Batcher(), [Caller(float(i)) for i in range(turns + 1)]
+        batcher.ask(_as_model(model), POINT, callers[0])
+        for caller in callers[1:]:
+            batcher.ask(_as_model(model), POINT, caller)
+            await asyncio.sleep(0)
+            assert not model.asked
+        await asyncio.sleep(0)
+        assert [[2.0 * i] for i in range(turns + 1)] == [caller.told for caller in callers]
+
+    model = Doubling()
+    asyncio.run(ask())
+    assert [turns + 1] == model.asked
+
+
+def test_a_crowd_that_never_ends_is_answered_all_the_same() -> None:
+    """No more than `MAX_BATCH` wait for others."""
+
+    async def ask() -> None:
+        batcher = Batcher()
+        batcher.ask(_as_model(model), POINT, Caller(1.0))
+        for _ in range(2 * MAX_BATCH):
+            batcher.ask(_as_model(model), POINT, Caller(1.0))
+            await asyncio.sleep(0)
+        assert MAX_BATCH == model.asked[0]
+
+    model = Doubling()
+    asyncio.run(ask())
 
 
 def test_one_bad_row_is_its_callers_alone() -> None:
