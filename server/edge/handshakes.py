@@ -130,7 +130,7 @@ class Handshake:
     async def _run(self, loop: asyncio.AbstractEventLoop, context: ssl.SSLContext, app: ASGIApp) -> None:
         try:
             await loop.connect_accepted_socket(
-                lambda: HttpConnection(self._edge, app, loop, before=self),
+                lambda: HttpConnection(self._edge, app, before=self),
                 self._caller,
                 ssl=context,
                 ssl_handshake_timeout=self._edge.limits.handshake_s,

@@ -23,7 +23,7 @@ from server.edge.limits import LINGER_BYTES, LINGER_S, MAX_PIPELINED, SMALL_REST
 from server.edge.progress import Progress
 from server.edge.reader import BODY, DEAF, HEAD, IDLE, LINGER, RequestReader
 from server.edge.scope import BEGAN
-from server.edge.transport import GatheringTransport
+from server.edge.transport import MeasuredTransport
 from server.errors import (
     OverloadedError,
     RequestTimeoutError,
@@ -37,20 +37,17 @@ from server.finished import PROBES
 class HttpConnection(RequestReader):
     """One connection, from its first byte to its end."""
 
-    def __init__(
-        self, edge: Edge, app: ASGIApp, loop: asyncio.AbstractEventLoop, *, before: Place | None = None
-    ) -> None:
+    def __init__(self, edge: Edge, app: ASGIApp, *, before: Place | None = None) -> None:
         """Wait for a transport.
 
         Args:
             edge: what all connections share.
             app: who answers.
-            loop: the running one.
             before: what counted as a connection until now.
         """
         super().__init__(edge)
-        self._app, self._loop, self._before = app, loop, before
-        self._transport: GatheringTransport
+        self._app, self._before = app, before
+        self._transport: MeasuredTransport
         self._flow: FlowControl
         self._client: tuple[str, int] | None = None
         self._answering: Cycle | None = None
@@ -65,7 +62,7 @@ class HttpConnection(RequestReader):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection, if there is room for it."""
-        self._transport = GatheringTransport(transport, self._loop)
+        self._transport = MeasuredTransport(transport)
         self._flow = FlowControl(self._transport)  # type: ignore[arg-type]  # all it asks of one
         self._client = get_remote_addr(transport)
         self._common = {
@@ -101,7 +98,6 @@ class HttpConnection(RequestReader):
             Whether to keep the connection open until then; TLS cannot.
         """
         if self._common["scheme"] == "https" or not (self.is_busy or self._is_shedding):
-            self._transport.flush()  # an answer of this turn
             return False
         self._phase = DEAF
         last = self._waiting[-1] if self._waiting else self._answering

@@ -40,7 +40,7 @@ class EdgeServer(uvicorn.Server):
                 self.servers.append(cast("asyncio.Server", tls))  # has what uvicorn asks of one
             else:
                 plain = await loop.create_server(
-                    lambda: HttpConnection(edge, app, loop), sock=listener, backlog=config.backlog
+                    lambda: HttpConnection(edge, app), sock=listener, backlog=config.backlog
                 )
                 self.servers.append(plain)
         self.started = True
