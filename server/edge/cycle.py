@@ -24,9 +24,10 @@ _LOG = logging.getLogger(__name__)
 
 _UNSAFE = re.compile(rb"[^\t\x20-\x7e\x80-\xff]")
 """What would end a header's line, or is no text."""
-_SAFE_MOST = 256
-_safe: set[tuple[bytes, bytes]] = set()
-"""Headers that were looked at before: an answer repeats what others had."""
+_MOST_LINES = 256
+_lines: dict[tuple[bytes, bytes], bytes] = {}
+"""Headers that were looked at before, as they are sent: an answer repeats what others had; oldest first."""
+_NEVER_TWICE = b"x-request-id"
 
 _WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
@@ -241,15 +242,14 @@ class Cycle:
         lines = [STATUS_LINE[status]]
         length: int | None = None
         for header in (*self._common, *headers):
-            if header not in _safe:
-                _check(header)
             name, value = header
             if name == b"content-length":
                 length = int(value)
+                lines.append(b"content-length: %d\r\n" % length)
             elif name == b"connection":
                 self.keep_alive = self.keep_alive and value.lower() != b"close"
-                continue
-            lines += (name, b": ", value, b"\r\n")
+            else:
+                lines.append(_lines.get(header) or _line(name, value))
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
         if self.scope["method"] == "HEAD" or status in _WITHOUT_BODY:
@@ -279,9 +279,12 @@ class Cycle:
             self._outlet.finish(keep_alive=self.keep_alive)
 
 
-def _check(header: tuple[bytes, bytes]) -> None:
-    name, value = header
-    if _UNSAFE.search(name) or _UNSAFE.search(value) or name != name.lower():
+def _line(name: bytes, value: bytes) -> bytes:
+    if _UNSAFE.search(value) or (name != _NEVER_TWICE and (_UNSAFE.search(name) or name != name.lower())):
         raise RuntimeError("expected header names in lower case and values of one line")
-    if len(_safe) < _SAFE_MOST:
-        _safe.add(header)
+    line = b"%b: %b\r\n" % (name, value)
+    if name != _NEVER_TWICE:
+        _lines[name, value] = line
+        if len(_lines) > _MOST_LINES:
+            del _lines[next(iter(_lines))]
+    return line
