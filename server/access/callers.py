@@ -33,7 +33,7 @@ class Caller:
 
     def may_ask(self, model_id: str) -> bool:
         """Whether the model is within the credential's scope."""
-        return any(pattern == ALL or fnmatchcase(model_id, pattern) for pattern in self.models)
+        return ALL in self.models or any(fnmatchcase(model_id, pattern) for pattern in self.models)
 
     def check(self, model_id: str) -> None:
         """Let pass who may ask the model.
