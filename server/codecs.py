@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Self
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple, Self
 
 import jiter
 import orjson
@@ -33,12 +34,11 @@ _MLFLOW = frozenset({"dataframe_split", "dataframe_records", "inputs"})
 _WRAPPER = frozenset({"instances", "params"})
 
 
-@dataclass(frozen=True, slots=True)
-class PredictRequest:
+class PredictRequest(NamedTuple):
     """A parsed body: at least one record, and the options it carries."""
 
     records: list[Record]
-    params: Mapping[str, object] = field(default_factory=dict)
+    params: Mapping[str, object] = MappingProxyType({})
 
 
 def parse_json(body: bytes, *, max_containers: int) -> Any:  # noqa: ANN401 - any JSON value

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +44,7 @@ class Policy:
     tables: TableLimits = TableLimits(max_rows=10**6, max_bytes=64 * 2**20)
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(NamedTuple):
     """A body, the format it is in, and the one its answer is wanted in."""
 
     body: bytes
@@ -53,8 +53,7 @@ class Incoming:
     answer: Format = Format.JSON
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """A request whose every rule is met: what the model is to be asked.
 
     Attributes:
