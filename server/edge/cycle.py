@@ -50,13 +50,16 @@ class Cycle:
 
     Attributes:
         scope: ASGI's.
+        is_small: whether so little follows the head that it is waited for.
         keep_alive: whether the connection is kept after the answer.
         may_stay: whether it may be, once the whole request is read.
         body: what the application has not taken yet.
         more_body: whether more will come.
         expects_continue: whether the caller waits to be asked for the body.
         received: bytes of the body that count as held.
+        is_begun: whether the application works on it.
         is_counted: whether it is among the requests being worked on.
+        is_in_threads: whether it is among those that need a thread.
         response_started, response_complete: how far the answer is.
     """
 
@@ -75,7 +78,10 @@ class Cycle:
         "_waiter",
         "body",
         "expects_continue",
+        "is_begun",
         "is_counted",
+        "is_in_threads",
+        "is_small",
         "keep_alive",
         "may_stay",
         "more_body",
@@ -92,7 +98,7 @@ class Cycle:
         flow: FlowControl,
         headers: Iterable[tuple[bytes, bytes]],
         *,
-        keep_alive: bool,
+        is_small: bool,
         may_stay: bool,
         on_end: Callable[[Cycle], None],
     ) -> None:
@@ -103,16 +109,19 @@ class Cycle:
             outlet: where the answer goes.
             flow: of the connection.
             headers: of every answer.
-            keep_alive: see there.
+            is_small: see there.
             may_stay: likewise.
-            on_end: called once the application is done.
+            on_end: called when the answer is complete, and once the application is done.
         """
         self.scope, self._outlet, self._flow, self._common = scope, outlet, flow, headers
         self._on_end = on_end
-        self.keep_alive, self.may_stay = keep_alive, may_stay
+        self.is_small, self.may_stay = is_small, may_stay
+        # An answer before the end of a large body is the last: the rest is not worth reading.
+        self.keep_alive = may_stay and is_small
         self.body, self.more_body, self.received = bytearray(), True, 0
         self.expects_continue = False
-        self.is_counted = self.response_started = self.response_complete = False
+        self.is_begun = self.is_counted = self.is_in_threads = False
+        self.response_started = self.response_complete = False
         self._is_awake = self._is_gone = self._is_chunked = False
         self._waiter: asyncio.Future[None] | None = None
         self._later: Callable[[Cycle], None] | None = None
@@ -271,6 +280,8 @@ class Cycle:
             self._rest -= len(body)
             if self._rest < 0 or (is_last and self._rest):
                 raise RuntimeError("expected as many bytes of an answer as its Content-Length says")
+        if is_last:
+            self._on_end(self)  # before the caller can know, and ask for more
         self._outlet.write(self._head + body if self._head else body)
         self._head = b""
         if is_last:

@@ -35,6 +35,7 @@ class Edge:
 
     Attributes:
         working: whole requests that are not answered yet.
+        in_threads: of those, the ones that the application's threads are for.
         held: bytes of bodies in memory.
         is_draining: whether the process was told to stop.
     """
@@ -48,7 +49,7 @@ class Edge:
         self._loop = asyncio.get_running_loop()
         self.pacing, self.heads = Pacing(self._loop), KnownHeads()
         self.clock = Clock(self._loop, self._tick)
-        self.working = self.held = 0
+        self.working = self.in_threads = self.held = 0
         self.is_draining = False
         self._uploads_until = float("inf")
         self._closed: dict[str, int] = {}
@@ -70,6 +71,29 @@ class Edge:
         self.is_draining = True
         self._uploads_until = self._loop.time() + UPLOADS_OF_DRAIN * self.limits.drain_s
 
+    def count(self, cycle: Cycle) -> None:
+        """A request is whole."""
+        cycle.is_counted = True
+        self.working += 1
+        if cycle.is_begun and cycle.method == "POST":
+            self._give_thread(cycle)
+
+    def take_on(self, cycle: Cycle) -> bool:
+        """Whether the application may have a whole request: one that needs a thread only if it will get one.
+
+        The application would refuse it, too, at twenty times the price, and a crowd would leave it no time to
+        answer anybody.
+        """
+        if cycle.method == "POST":
+            if self.in_threads >= self.limits.in_threads:
+                return False
+            self._give_thread(cycle)
+        return True
+
+    def _give_thread(self, cycle: Cycle) -> None:
+        cycle.is_in_threads = True
+        self.in_threads += 1
+
     def start(self, request: Coroutine[None, None, None]) -> None:
         """Have the application answer a request; the process waits for it before it stops."""
         task = self._loop.create_task(request)
@@ -83,6 +107,9 @@ class Edge:
         if cycle.is_counted:
             cycle.is_counted = False
             self.working -= 1
+        if cycle.is_in_threads:
+            cycle.is_in_threads = False
+            self.in_threads -= 1
 
     def count_closed(self, reason: str) -> None:
         """A connection was closed before its caller wanted that."""

@@ -159,14 +159,12 @@ class HttpConnection(RequestReader):
         return cycle
 
     def _new_cycle(self, scope: dict[str, Any], *, may_stay: bool) -> Cycle:
-        is_small = self._length <= SMALL_REST_BYTES and not self._is_chunked
         cycle = Cycle(
             scope,
             self,
             self._flow,
             self._edge.state.default_headers,
-            # An answer before the end of a large body is the last: the rest is not worth reading.
-            keep_alive=may_stay and is_small,
+            is_small=self._length <= SMALL_REST_BYTES and not self._is_chunked,
             may_stay=may_stay,
             on_end=self._edge.end,
         )
@@ -178,17 +176,23 @@ class HttpConnection(RequestReader):
         self._answering = cycle
         if cycle.response_complete:
             self._edge.pacing.ask(partial(self._shed, cycle))
-        elif cycle.plan is not None and cycle.more_body:
+        elif cycle.more_body and cycle.is_small and not cycle.expects_continue:
             cycle.begin_later(self._begin)
         else:
             self._begin(cycle)
 
     def _begin(self, cycle: Cycle) -> None:
-        """Have a request answered; of a planned one the whole is there, or its rest will never come."""
+        """Have a request answered; of a small one the whole is there, or its rest will never come."""
         is_plain = cycle.plan is not None and cycle.is_whole and not self._flow.write_paused
         if is_plain and self._edge.shortcut.take(cycle.plan, cycle):
             return
-        self._edge.start(cycle.run(self._app))
+        if cycle.is_whole and not self._edge.take_on(cycle):
+            cycle.response_started = cycle.response_complete = True
+            self._edge.end(cycle)
+            self._edge.pacing.ask(partial(self._shed, cycle))
+        else:
+            cycle.is_begun = True
+            self._edge.start(cycle.run(self._app))
 
     def _shed(self, cycle: Cycle) -> None:
         """Tell one who is too many."""

@@ -42,6 +42,7 @@ class Limits:
         connections: open at once.
         connections_per_address: likewise, from one address.
         in_flight: whole requests being worked on at once.
+        in_threads: of those, the ones that threads work on or that wait for one.
         drain_s: for requests under way once the process is told to stop.
     """
 
@@ -56,6 +57,7 @@ class Limits:
     connections: int
     connections_per_address: int
     in_flight: int
+    in_threads: int
     drain_s: float
 
 
@@ -74,6 +76,7 @@ def limits_of(settings: Settings) -> Limits:
         connections=rules.max_connections,
         connections_per_address=rules.max_connections_per_address,
         in_flight=settings.admission.max_in_flight,
+        in_threads=settings.admission.threads + settings.admission.max_waiting,
         drain_s=settings.drain_s,
     )
 

@@ -272,8 +272,7 @@ class RequestReader(asyncio.Protocol):
         cycle.more_body = False
         if not cycle.response_started:
             cycle.keep_alive = cycle.may_stay
-        cycle.is_counted = True
-        self._edge.working += 1
+        self._edge.count(cycle)
         cycle.wake()
 
     def _stop(self, error: ServerError) -> None:

@@ -92,24 +92,30 @@ def test_an_honest_streamed_body(server: Running) -> None:
         assert 200 == read_reply(caller).status
 
 
-@pytest.mark.parametrize(
-    ("data", "kept"),
-    [
-        (b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n", True),
-        (b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n", False),
-    ],
-    ids=["small", "large"],
-)
-def test_the_rest_of_a_body_nobody_wants(server: Running, data: bytes, *, kept: bool) -> None:
-    """A small one is read and thrown away, and the connection kept; a large one is the end."""
+NOWHERE = b"POST /nowhere HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize("expects", [b"", b"Expect: 100-continue\r\n"], ids=["sent", "offered"])
+def test_a_small_body_nobody_wants(server: Running, expects: bytes) -> None:
+    """It is read and thrown away, and the connection kept; who asks first is told first."""
     with connection(server.port) as caller:
-        send(caller, data)
+        send(caller, NOWHERE + expects + b"Content-Length: 1000\r\n\r\n")
+        if not expects:
+            send(caller, b" " * 1000)
         reply = read_reply(caller)
-        assert (404, kept) == (reply.status, "connection" not in reply.headers)
-        send(caller, b" " * 1000)
-        if kept:
-            send(caller, GET + b"\r\n")
-            assert 200 == read_reply(caller).status
+        assert (404, True) == (reply.status, "connection" not in reply.headers)
+        if expects:
+            send(caller, b" " * 1000)
+        send(caller, GET + b"\r\n")
+        assert 200 == read_reply(caller).status
+
+
+def test_a_large_body_nobody_wants(server: Running) -> None:
+    """Its head is answered, and that is the end."""
+    with connection(server.port) as caller:
+        send(caller, NOWHERE + b"Content-Length: 1000000\r\n\r\n")
+        reply = read_reply(caller)
+        assert (404, "close") == (reply.status, reply.headers["connection"])
 
 
 def _processor_s(server: Running) -> float:

@@ -18,7 +18,7 @@ from tests.bundles import FOREST, expected
 from tests.mirrors import MirrorFolder
 from tests.server.faulty import HELD, RELEASE
 from tests.server.running import Running, serving
-from tests.server.wire import connection, read_to_end, replies, send
+from tests.server.wire import connection, read_reply, read_to_end, replies, send
 
 NAME = expected(FOREST).columns[0]
 N_IN_FLIGHT = 2
@@ -26,15 +26,19 @@ CROWD = 400
 """More than are refused at once."""
 
 
-def post(records: object, *headers: str) -> bytes:
+def post(records: object, *headers: str, padding: bytes = b"") -> bytes:
     """A prediction."""
-    body = json.dumps(records).encode()
+    body = json.dumps(records).encode() + padding
     lines = (f"POST /predict/{FOREST} HTTP/1.1", "Host: x", "Content-Type: application/json", *headers)
     return "\r\n".join((*lines, f"Content-Length: {len(body)}", "", "")).encode() + body
 
 
+PADDING = b" " * 100_000
+"""More than a small body."""
 SMALL, LAST = post({NAME: 1.0}), post({NAME: 1.0}, "Connection: close")
 LARGE = post([{NAME: HELD}] * 8)
+TABLE = post([{NAME: HELD}] * 8, "Accept: text/csv")
+"""Which the edge leaves to the application from its head on."""
 
 
 @pytest.fixture
@@ -43,7 +47,23 @@ def server(good_mirror: MirrorFolder, tmp_path: Path) -> Iterator[Running]:
     limits = {
         "TAUSERVE_MAX_IN_FLIGHT": str(N_IN_FLIGHT),
         "TAUSERVE_INFERENCE_THREADS": str(N_IN_FLIGHT),
-        "TAUSERVE_MAX_CONNECTIONS_PER_ADDRESS": str(CROWD + N_IN_FLIGHT),
+        "TAUSERVE_MAX_CONNECTIONS_PER_ADDRESS": str(CROWD + N_IN_FLIGHT + 1),  # and who asks for metrics
+        RELEASE: str(tmp_path / "release"),
+    }
+    with serving(good_mirror.root, tmp_path / "log", module="tests.server.faulty", **limits) as running:
+        try:
+            yield running
+        finally:
+            (tmp_path / "release").touch()
+
+
+@pytest.fixture
+def narrow(good_mirror: MirrorFolder, tmp_path: Path) -> Iterator[Running]:
+    """One thread, and a place to wait for it, in which what is held may stay."""
+    limits = {
+        "TAUSERVE_INFERENCE_THREADS": "1",
+        "TAUSERVE_MAX_WAITING": str(N_IN_FLIGHT - 1),
+        "TAUSERVE_MAX_WAIT_MS": "60000",
         RELEASE: str(tmp_path / "release"),
     }
     with serving(good_mirror.root, tmp_path / "log", module="tests.server.faulty", **limits) as running:
@@ -54,12 +74,12 @@ def server(good_mirror: MirrorFolder, tmp_path: Path) -> Iterator[Running]:
 
 
 @contextmanager
-def full(server: Running) -> Iterator[list[socket.socket]]:
+def full(server: Running, request: bytes = LARGE) -> Iterator[list[socket.socket]]:
     """As many requests under way as may be, until `release` is there."""
     with ExitStack() as stack:
         callers = [stack.enter_context(connection(server.port)) for _ in range(N_IN_FLIGHT)]
         for n, caller in enumerate(callers, 1):
-            send(caller, LARGE)
+            send(caller, request)
             under_way = f"tauserve_requests_in_flight {n + 1}.0"  # with the one that asks
             while under_way not in server.client.get("/metrics").text:
                 time.sleep(0.01)
@@ -101,6 +121,48 @@ def test_a_crowd_is_told_in_its_turn(server: Running) -> None:
         for i, caller in enumerate(crowd):
             check_refused(read_to_end(caller), 2 if i % 2 else 1)
     assert f'code="overloaded"}} {CROWD // 2 * 3}.0' in server.client.get("/metrics").text
+
+
+@pytest.mark.parametrize("held", [LARGE, post([{NAME: HELD}] * 8, padding=PADDING)], ids=["small", "large"])
+def test_one_too_many_for_the_threads_is_told_by_the_edge(
+    narrow: Running, tmp_path: Path, held: bytes
+) -> None:
+    """The framework never hears of it, in one piece or in two; who needs no thread is answered."""
+    with full(narrow, held) as callers, connection(narrow.port) as caller:
+        for pieces in ((LARGE,), (TABLE[:-9], TABLE[-9:])):
+            for piece in pieces:
+                before = _held_bytes(narrow)
+                send(caller, piece)
+                while piece is not pieces[-1] and _held_bytes(narrow) == before:
+                    time.sleep(0.01)
+            assert (503, "overloaded") == ((reply := read_reply(caller)).status, reply.error["code"])
+        assert 1 == narrow.predict(FOREST, {NAME: 1.0})["n_samples"]
+        refused = 'tauserve_requests_total{method="POST",route="edge",status="503"} 2.0'
+        assert refused in narrow.client.get("/metrics").text
+        (tmp_path / "release").touch()
+        assert [200] * N_IN_FLIGHT == [read_reply(one).status for one in callers]
+        send(caller, LARGE)
+        assert 200 == read_reply(caller).status
+
+
+def test_half_a_request_takes_no_thread(narrow: Running, tmp_path: Path) -> None:
+    """Whoever sends slowly keeps nobody out."""
+    (tmp_path / "release").touch()
+    padded = post([{NAME: 1.0}] * 8, padding=PADDING)
+    with ExitStack() as stack:
+        for half in (LARGE[:-9], padded[:-9]) * N_IN_FLIGHT:
+            send(stack.enter_context(connection(narrow.port)), half)
+        assert 8 == narrow.predict(FOREST, [{NAME: 1.0}] * 8)["n_samples"]
+
+
+def _held_bytes(server: Running) -> str:
+    """Of bodies that are read and not answered."""
+    (line,) = [
+        line
+        for line in server.client.get("/metrics").text.splitlines()
+        if line.startswith("tauserve_held_bytes ")
+    ]
+    return line
 
 
 def _offered(server: Running, bodies: Path, rate: int, seconds: int, connections: int) -> dict[str, int]:

@@ -147,7 +147,7 @@ def _take(fast_path: FastPath, scope: dict[str, Any], body: bytes) -> Outlet:
         outlet,
         FlowControl(asyncio.Transport()),
         [],
-        keep_alive=True,
+        is_small=True,
         may_stay=True,
         on_end=outlet.end,
     )
