@@ -68,4 +68,8 @@ BARS: Mapping[str, Bar] = {
     "overload-p99": Bar(2, at_most=True),
     "overload-other": Bar(0, "requests", at_most=True),
     "overload-after": Bar(0, "requests", at_most=True),
+    "overload-goodput-50": Bar(0.9),
+    "overload-p99-50": Bar(2, at_most=True),
+    "overload-other-50": Bar(0, "requests", at_most=True),
+    "overload-after-50": Bar(0, "requests", at_most=True),
 }

@@ -3,9 +3,10 @@
     python -m benchmarks.overload [--quick] [--write]
 
 The server is tauserve as in production on the first core, the client `benchmarks.open_loop` on the second,
-over a thousand connections. Capacity is what wrk gets out of it; then requests are due at parts and at a
-multiple of that rate, whatever becomes of those before. The command fails where a figure falls below its
-floor in `budgets.toml`; `--write` keeps the table beside this file.
+over a thousand connections; first with one record a request, then with fifty, which need a thread. Capacity
+is what wrk gets out of it; then requests are due at parts and at a multiple of that rate, whatever becomes of
+those before. The command fails where a figure falls below its floor in `budgets.toml`; `--write` keeps the
+tables beside this file.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from benchmarks.stage import ROOT, Stage, set_up
 from benchmarks.wrk import CLIENT_CORE, Client, LoadError
 
 README = Path(__file__).parent / "README.md"
-N_CONNECTIONS, N_CLOSED = 1_000, 64
+N_CONNECTIONS = 1_000
 PARTS, MULTIPLE, AFTER = (0.5, 0.8, 1.0), 3.0, 0.5
 """Of the capacity: what is offered before, during and after the overload."""
 RECOVERY_S = 2.0
@@ -48,6 +49,24 @@ class Effort:
     rounds: int
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A kind of request.
+
+    Attributes:
+        title: for the tables.
+        records: in each.
+        n_closed: connections of the closed loop: none may be refused while the last round is worked off.
+        suffix: of its figures' names.
+    """
+
+    title: str
+    records: int
+    n_closed: int
+    suffix: str = ""
+
+
+KINDS = (Kind("one record", 1, 64), Kind("50 records", 50, 4, "-50"))
 QUICK, THOROUGH = Effort(2, 3.0, 10.0, 1), Effort(4, 10.0, 60.0, 3)
 
 
@@ -83,12 +102,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="tauserve-bench-") as folder:
             stage = set_up(Path(folder))
             with started(tauserve(), stage) as running:
-                result = measure(running, stage, effort)
+                results = {kind: measure(running, stage, effort, kind) for kind in KINDS}
     except (MissingError, DidNotStartError, LoadError) as error:
         sys.stderr.write(f"benchmarks.overload: {error}\n")
         return 1
-    lines = figures(result)
-    text = f"{_outcomes(result)}\n\n{table.markdown(lines)}"
+    lines = [line for kind, result in results.items() for line in figures(result, kind)]
+    tables = [
+        f"Capacity with {kind.title} a request: {result.capacity:,.0f} /s.\n\n{_outcomes(result)}"
+        for kind, result in results.items()
+    ]
+    text = "\n\n".join((*tables, table.markdown(lines)))
     print(text)
     if arguments.write:
         now, commit = datetime.now(UTC).date().isoformat(), machine.commit()
@@ -99,18 +122,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if short else 0
 
 
-def measure(running: Running, stage: Stage, effort: Effort) -> Result:
+def measure(running: Running, stage: Stage, effort: Effort, kind: Kind) -> Result:
     """Find the capacity, then offer parts and a multiple of it.
 
     Raises:
         LoadError: a client broke.
     """
     peer = running.peer
-    bodies = [peer.body([one]) for one in stage.records]
-    closed = Client(stage.folder, "overload", bodies, N_CLOSED, peer.headers)
+    name, size = f"overload{kind.suffix}", kind.records
+    starts = range(0, len(stage.records), size)
+    bodies = [peer.body(stage.records[start : start + size]) for start in starts]
+    closed = Client(stage.folder, name, bodies, kind.n_closed, peer.headers)
     rounds = [closed.run(running.port, peer.path, effort.closed_s).rate for _ in range(effort.rounds + 1)]
     capacity = statistics.median(rounds[1:])
-    file = stage.folder / "overload.bodies"
+    file = stage.folder / f"{name}.bodies"
     parts = {}
     for part in (*PARTS, MULTIPLE):
         seconds = effort.overload_s if part == MULTIPLE else effort.part_s
@@ -119,27 +144,37 @@ def measure(running: Running, stage: Stage, effort: Effort) -> Result:
     return Result(capacity, parts, _offer(running, file, AFTER * capacity, effort.part_s))
 
 
-def figures(result: Result) -> list[Figure]:
+def figures(result: Result, kind: Kind) -> list[Figure]:
     """What is held to bars."""
     full, over = result.parts[1.0], result.parts[MULTIPLE]
     outcomes = (*result.parts.values(), result.after)
     other, refused = sum(one.other for one in outcomes), result.after.refused + result.after.unsent
-    times = f"at {MULTIPLE:g} × capacity"
+    times, of = f"at {MULTIPLE:g} × capacity", f"{kind.title}: "
     return [
         Figure(
-            "overload-goodput",
-            f"answers with 200 {times}, over the peak",
+            f"overload-goodput{kind.suffix}",
+            f"{of}answers with 200 {times}, over the peak",
             f"{over.goodput:,.0f} of {result.peak:,.0f} /s",
             over.goodput / result.peak,
         ),
         Figure(
-            "overload-p99",
-            f"their p99 {times}, over that at capacity",
+            f"overload-p99{kind.suffix}",
+            f"{of}their p99 {times}, over that at capacity",
             f"{over.p99_ms:.1f} and {full.p99_ms:.1f} ms",
             over.p99_ms / full.p99_ms,
         ),
-        Figure("overload-other", "neither 200 nor 503 with Retry-After", f"{other}", float(other)),
-        Figure("overload-after", "not answered two seconds after it", f"{refused}", float(refused)),
+        Figure(
+            f"overload-other{kind.suffix}",
+            f"{of}neither 200 nor 503 with Retry-After",
+            f"{other}",
+            float(other),
+        ),
+        Figure(
+            f"overload-after{kind.suffix}",
+            f"{of}not answered two seconds after it",
+            f"{refused}",
+            float(refused),
+        ),
     ]
 
 
