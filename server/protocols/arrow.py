@@ -126,7 +126,7 @@ def _read_parquet(body: bytes, features: FeatureSchema, limits: TableLimits) -> 
     with pq.ParquetFile(pa.BufferReader(source), read_dictionary=texts, pre_buffer=False) as file:
         if file.metadata.num_rows > limits.max_rows:
             raise TooManyRowsError(limits.max_rows, file.metadata.num_rows)
-        check_parquet_sizes(body, file.metadata, max_bytes=limits.max_bytes)
+        check_parquet_sizes(body, max_bytes=limits.max_bytes)
         table: pa.Table = file.read(use_threads=False)
     table.validate(full=True)
     if table.num_rows > limits.max_rows:
