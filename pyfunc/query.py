@@ -50,7 +50,8 @@ def effect_query(
     level = None
     if confidence is not None:
         level = _number("confidence", confidence)
-        if not 0.0 < level < 1.0:
+        # The interval's upper quantile: so close to 1 that it rounds to it, there is none.
+        if not 0.0 < level < 1.0 or 0.5 + level / 2 == 1.0:
             raise OptionError("confidence", expected="a number between 0 and 1", found=repr(level))
     if treatment_from is None and treatment_to is None:
         return POINT if level is None else EffectQuery(None, level)

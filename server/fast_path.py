@@ -91,9 +91,9 @@ class FastPath:
         try:
             if self._gate is not None:
                 self._gate.admit(context, caller)
-            caller.check(entry.ref.model_id)
             context.route = ROUTE
             context.facts.update(model_id=entry.ref.model_id, version=entry.ref.version)
+            caller.check(entry.ref.model_id)
             question = asking.read(self._policy)
         except Exception as exc:
             asking.failed(exc)

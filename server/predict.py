@@ -7,14 +7,14 @@ all of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyfunc.answer import Prediction
-from pyfunc.errors import NonFiniteAnswerError, UnknownFeatureError
+from pyfunc.errors import NonFiniteAnswerError, OptionError, UnknownFeatureError
 from pyfunc.features import Columns, Encoded, MissingPolicy
 from pyfunc.model import HybridCausalModel
 from pyfunc.query import POINT, EffectQuery, effect_query, signature_query
@@ -201,11 +201,23 @@ def ask(model: HybridCausalModel, question: Question) -> Prediction:
 
 
 def blame(model: HybridCausalModel, question: Question, error: NonFiniteAnswerError) -> Exception:
-    """Whose fault an answer is that is not finite: the caller's, of values far off, else the model's."""
+    """Whose fault an answer is that is not finite: the caller's, who asks for too much, or the model's."""
+    if question.query.contrast is not None and _is_finite_without_contrast(model, question, error.row):
+        return OptionError(
+            "treatment_to", expected="a distance from treatment_from with a finite effect", found="overflow"
+        )
     if question.beyond is None or not question.beyond[error.row].any():
         return error
     far = np.flatnonzero(question.beyond[error.row])
     return OutOfRangeError(error.row, [model.schema.columns[column] for column in far])
+
+
+def _is_finite_without_contrast(model: HybridCausalModel, question: Question, row: int) -> bool:
+    try:
+        model.predict(question.encoded.x[row : row + 1], replace(question.query, contrast=None))
+    except NonFiniteAnswerError:
+        return False
+    return True
 
 
 def warnings_of(model: HybridCausalModel, question: Question) -> Sequence[Mapping[str, object]]:

@@ -168,7 +168,7 @@ class HttpConnection(RequestReader):
             may_stay=may_stay,
             on_end=self._edge.end,
         )
-        if len(self._noted) > 1:
+        if len(self._noted) > 1 and scope["http_version"] == "1.1":
             cycle.expects_continue = any(name == b"expect" for name, _ in self._noted)
         return cycle
 
@@ -290,6 +290,9 @@ class HttpConnection(RequestReader):
             self._check_idle(now)
 
     def _check_idle(self, now: float) -> None:
+        if self._transport.unsent or self._transport.is_closing():
+            self._since = now  # the last answer is still on its way, or is the last
+            return
         limits, is_new = self._edge.limits, self._phase is HEAD
         if self._edge.is_draining or now > self._since + (limits.head_s if is_new else limits.idle_s):
             self._edge.count_closed("silent" if is_new else "idle")

@@ -286,6 +286,9 @@ def test_the_log_says_who(closed: Running) -> None:
     refused = closed.client.get("/models/other/info", headers=bearer(ONE_KEY))
     line = wait_for_line(closed, refused.headers["X-Request-Id"])
     assert ("one", "onemodel", 403) == (line["caller"], line["credential"], line["status"])
+    refused = closed.client.post("/predict/other", json={}, headers=bearer(ONE_KEY))
+    line = wait_for_line(closed, refused.headers["X-Request-Id"])
+    assert (403, "/predict/{model_id}", "other") == (line["status"], line["route"], line["model_id"])
     assert ONE_KEY not in closed.log.read_text()
     assert expected(FOREST).columns[0] not in json.dumps(lines)
 

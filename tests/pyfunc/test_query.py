@@ -28,6 +28,7 @@ def test_what_is_given_becomes_a_contrast(given: dict[str, object], expected: Ef
     [
         ("confidence", 0),
         ("confidence", 1.0),
+        ("confidence", 1.0 - 2.0**-53),  # whose quantile rounds to 1
         ("confidence", -0.5),
         ("confidence", float("nan")),
         ("confidence", "0.9"),

@@ -110,6 +110,13 @@ def test_a_small_body_nobody_wants(server: Running, expects: bytes) -> None:
         assert 200 == read_reply(caller).status
 
 
+def test_an_old_caller_is_not_asked_for_the_body(server: Running) -> None:
+    """HTTP/1.0 knows no `Expect`: what it is told first would be taken for the answer (RFC 9110, 10.1.1)."""
+    head = POST.replace(b"HTTP/1.1", b"HTTP/1.0") + b"Expect: 100-continue\r\n"
+    (reply,) = exchange(server.port, head + b"Content-Length: %d\r\n\r\n" % len(RECORD) + RECORD)
+    assert 200 == reply.status
+
+
 def test_a_large_body_nobody_wants(server: Running) -> None:
     """Its head is answered, and that is the end."""
     with connection(server.port) as caller:

@@ -138,8 +138,8 @@ def test_who_has_no_more_to_ask_is_let_go(hasty: Running) -> None:
 
 
 def test_who_does_not_take_the_answer_is_let_go(hasty: Running) -> None:
-    """An answer of some megabytes that nobody reads is not kept."""
-    before = closed(hasty, "slow_reader")
+    """An answer of some megabytes that nobody reads is not kept; who did not read it is not called idle."""
+    before, idle = closed(hasty, "slow_reader"), closed(hasty, "idle")
     body = json.dumps([{NAME: 1.0}] * 10_000).encode()
     with socket.socket() as caller:
         caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -147,6 +147,7 @@ def test_who_does_not_take_the_answer_is_let_go(hasty: Running) -> None:
         request = POST + b"Content-Length: %d\r\n\r\n" % len(body) + body
         send(caller, request * 3)
         until(lambda: closed(hasty, "slow_reader") > before)
+    assert idle + 1 >= closed(hasty, "idle"), "but for the connection on which this is asked"
     check_alive(hasty)
 
 

@@ -140,6 +140,25 @@ def test_no_answer_to_a_value_far_off_is_the_callers_affair(server: Running) -> 
     assert "healthy" == server.client.get("/health").json()["status"]
 
 
+@pytest.mark.parametrize("model", [LINEAR, FOREST])
+@pytest.mark.parametrize("options", [{"treatment_to": 1e200, "confidence": 0.9}, {"treatment_to": 1.7e308}])
+def test_no_answer_to_a_dose_far_off_is_the_callers_affair(
+    server: Running, model: str, options: dict[str, float]
+) -> None:
+    """422 for the option, or an answer where it is finite; in every way to ask, and nothing is suspect."""
+    record = {name: 10.0 * value for name, value in expected(model).records()[0].items()}
+    for path, body in (
+        (f"/predict/{model}", {"instances": [record], "params": options}),
+        (f"/predict/{model}", {"instances": [record] * 8, "params": options}),
+        (f"/models/{model}/invocations", {"dataframe_records": [record], "params": options}),
+    ):
+        replies = [server.client.post(path, json=body) for _ in range(4)]
+        assert {200, 422} >= {reply.status_code for reply in replies}
+        if "confidence" in options:
+            assert "treatment_to" in str(check_error(replies[0], 422, "invalid_option"))
+    assert "healthy" == server.client.get("/health").json()["status"]
+
+
 # ---- a model at fault ----------------------------------------------------------------------------------
 
 
