@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,7 +54,9 @@ def resident_bytes() -> int:
 
 
 def give_back() -> None:
-    """Return freed memory, which glibc else holds on to; does nothing where the C library cannot."""
+    """Return freed memory, which glibc and pyarrow else hold on to; glibc's only where there is a glibc."""
+    if (pyarrow := sys.modules.get("pyarrow")) is not None:
+        pyarrow.default_memory_pool().release_unused()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
@@ -62,10 +65,15 @@ def give_back() -> None:
 class Memory:
     """Lets versions be loaded while there is room for it; safe to call from several threads."""
 
-    def __init__(self, limit: int | None = None, resident: Callable[[], int] = resident_bytes) -> None:
+    def __init__(
+        self,
+        limit: int | None = None,
+        resident: Callable[[], int] = resident_bytes,
+        give_back: Callable[[], None] = give_back,
+    ) -> None:
         """Admit up to `ADMITTED_PERCENT` of `limit`, which is the container's unless told otherwise."""
         self._most = (limit_bytes() if limit is None else limit) * ADMITTED_PERCENT // 100
-        self._resident = resident
+        self._resident, self._give_back = resident, give_back
         self._promised, self._changed = 0, threading.Condition()
 
     @contextmanager
@@ -85,13 +93,15 @@ class Memory:
             while (holds := self._resident() + self._promised) + needed > self._most:
                 if self._promised:
                     self._changed.wait()
-                elif not make_room():
+                    continue
+                self._give_back()
+                if self._resident() + needed > self._most and not make_room():
                     raise NotEnoughMemoryError(needed=needed, holds=holds, most=self._most)
             self._promised += needed
         try:
             yield
         finally:
-            give_back()
+            self._give_back()
             with self._changed:
                 self._promised -= needed
                 self._changed.notify_all()

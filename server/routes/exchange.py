@@ -14,6 +14,7 @@ from server.catalog import Served
 from server.context import context_of
 from server.distributions import Tally, tally_of
 from server.media import ANSWERS, Format, accepts_gzip, answer_format, body_format, is_gzip
+from server.memory import give_back
 from server.models import Models
 from server.observer import Observer
 from server.predict import Answer, Dialect, Incoming, Policy, answer
@@ -23,6 +24,8 @@ from server.workers import Workers
 
 COMPRESS_FROM = 2**16
 """Bytes of text from which compressing saves more time on the way than it takes here."""
+GIVE_BACK_FROM = 20_000
+"""Rows from which what an answer took for a moment is more than should be held on to."""
 _LEVEL = 1
 _TABLES = frozenset({Format.ARROW, Format.PARQUET})
 
@@ -87,4 +90,6 @@ def _work(work: Callable[..., Answer], watch: Stopwatch, *, compress: bool) -> t
         found = replace(found, body=gzip.compress(found.body, _LEVEL, mtime=0))
     watch.lap(Stage.SERIALISE)
     is_contrast = found.question.query.contrast is not None
+    if found.rows >= GIVE_BACK_FROM:
+        give_back()
     return found, compress, tally_of(found.prediction, is_contrast=is_contrast)

@@ -221,6 +221,15 @@ def test_what_nobody_pins_makes_room(four: tuple[MirrorFolder, list[Ref]]) -> No
     assert {second, current} == held(models)
 
 
+def test_what_is_only_held_on_to_is_given_back_before_a_load_is_refused() -> None:
+    """Memory that answers took for a moment is room for a version."""
+    held = [90]
+    memory = Memory(100, lambda: held[0], lambda: held.__setitem__(0, 10))
+
+    with memory.room_for(60, lambda: False):
+        assert [10] == held
+
+
 def test_loads_wait_for_each_other_where_only_one_has_room() -> None:
     """What another takes for a moment comes back; alone, too much is refused at once."""
     memory = Memory(100, lambda: 0)
