@@ -1,20 +1,28 @@
 """The ceiling: an endpoint that reads the body and returns fixed bytes, on the server's own web stack.
 
-    python -m benchmarks.peers.empty {fastapi|asgi} PORT ANSWER_FILE
+    python -m benchmarks.peers.empty {fastapi|asgi|edge} PORT ANSWER_FILE
 
-The web server is set up as `server.serve` sets up its own: uvloop, httptools, no access log, one worker.
+The web server is set up as `server.serve` sets up its own: uvloop, httptools, no access log, one worker. With
+`edge` the ASGI application stands behind tauserve's edge in place of uvicorn's protocol.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from benchmarks.peers import PREDICT_PATH
+from server.edge.cycle import Cycle
+from server.edge.limits import limits_of
+from server.edge.server import EdgeServer
+from server.metrics import Metrics
+from server.settings import Settings
 
 
 def fastapi_app(answer: bytes) -> ASGIApp:
@@ -42,10 +50,21 @@ def asgi_app(answer: bytes) -> ASGIApp:
     return app
 
 
+class Nothing:
+    """A shortcut for no request at all."""
+
+    def plan(self, _scope: Mapping[str, Any]) -> None:
+        """None."""
+
+    def take(self, _plan: None, _cycle: Cycle) -> bool:
+        """Never called."""
+        raise NotImplementedError
+
+
 def main(kind: str, port: str, answer_file: str) -> None:
     """Serve until stopped."""
     answer = Path(answer_file).read_bytes()
-    uvicorn.run(
+    config = uvicorn.Config(
         fastapi_app(answer) if kind == "fastapi" else asgi_app(answer),
         host="127.0.0.1",
         port=int(port),
@@ -58,6 +77,12 @@ def main(kind: str, port: str, answer_file: str) -> None:
         server_header=False,
         proxy_headers=False,
     )
+    if kind == "edge":
+        limits = limits_of(Settings.from_environ({}))
+        server: uvicorn.Server = EdgeServer(config, limits, Metrics(lambda: 0), Nothing())
+    else:
+        server = uvicorn.Server(config)
+    server.run(sockets=[config.bind_socket()])
 
 
 if __name__ == "__main__":

@@ -211,6 +211,7 @@ def lineup(layout: Layout) -> list[Peer]:
         unguarded(),
         all_logged(),
         empty(layout, "asgi", "empty ASGI application"),
+        empty(layout, "edge", "empty ASGI application behind tauserve's edge"),
         empty(layout, "fastapi", "empty FastAPI endpoint"),
         litserve(our_engine),
         bentoml(our_engine),
