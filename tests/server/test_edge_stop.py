@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
 
+from server.edge.cycle import Cycle
+from server.edge.edge import Edge
+from server.edge.http import HttpConnection
+from server.edge.limits import limits_of
+from server.metrics import Metrics
+from server.settings import Settings
 from tests.bundles import FOREST, expected
 from tests.mirrors import MirrorFolder
 from tests.server.faulty import STUCK
@@ -106,3 +117,68 @@ def test_a_request_on_its_way_is_answered(good_mirror: MirrorFolder, tmp_path: P
         (reply,) = replies(read_to_end(caller))
         assert (200, 1) == (reply.status, json.loads(reply.body)["n_samples"])
         assert 0 == server.process.wait(20)
+
+
+class Wire(asyncio.Transport):
+    """A connection that is all there, and nowhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written, self.is_over = b"", False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Keep."""
+        self.written += data
+
+    def close(self) -> None:
+        """Remember."""
+        self.is_over = True
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        """Whether it was closed."""
+        return self.is_over
+
+    def pause_reading(self) -> None:
+        """Nothing to do: what arrives is called for."""
+
+    resume_reading = pause_reading
+
+
+class Echo:
+    """A shortcut for every request."""
+
+    def plan(self, _scope: Mapping[str, Any]) -> str:
+        """Any."""
+        return "echo"
+
+    def take(self, _plan: str, cycle: Cycle) -> bool:
+        """Answer with the body."""
+        cycle.answer(200, [(b"content-length", b"%d" % len(cycle.body))], bytes(cycle.body))
+        return True
+
+
+def test_an_idle_connection_is_open_when_the_process_stops() -> None:
+    """A request that arrives after the word to stop, before the next look at who is idle, is answered."""
+
+    async def stop() -> None:
+        limits = limits_of(Settings.from_environ({}))
+        edge = Edge(limits, Metrics(lambda: 0), ServerState(), Echo())
+        protocol, wire = HttpConnection(edge, _never), Wire()
+        protocol.connection_made(wire)
+        protocol.data_received(POST + b"Content-Length: 5\r\n\r\nfirst")
+        edge.drain()
+        protocol.shutdown()
+        assert not wire.is_over
+        protocol.data_received(POST + b"Content-Length: 4\r\n\r\nlast")
+        first, last = replies(wire.written)
+        assert (b"first", None) == (first.body, first.headers.get("connection"))
+        assert (b"last", "close") == (last.body, last.headers.get("connection"))
+        assert wire.is_over
+
+    asyncio.run(stop())
+
+
+async def _never(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    raise NotImplementedError
