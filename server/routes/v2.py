@@ -33,11 +33,13 @@ def router(exchange: Exchange) -> APIRouter:
         """Name and version; there are no extensions."""
         return json_response({"name": "tauserve", "version": server.VERSION, "extensions": []})
 
+    @routes.head("/health/live", include_in_schema=False)
     @routes.get("/health/live", responses=_answers())
     async def server_is_live() -> Response:
         """The process answers."""
         return json_response({"live": True})
 
+    @routes.head("/health/ready", include_in_schema=False)
     @routes.get("/health/ready", responses=_answers(503))
     async def server_is_ready() -> Response:
         """Every current model is loaded, or refused with a reason; until then 503."""

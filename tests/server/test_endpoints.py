@@ -83,7 +83,9 @@ def test_health_live_and_ready(server: Running) -> None:
     assert {"status": "ready"} == server.client.get("/ready").json()
 
 
-@pytest.mark.parametrize("path", ["/health", "/live", "/ready", "/ping"])
+@pytest.mark.parametrize(
+    "path", ["/health", "/live", "/ready", "/ping", "/v2/health/ready", "/v2/health/live"]
+)
 def test_a_probe_may_ask_for_the_head_alone(server: Running, path: str) -> None:
     """As GET, without the body."""
     head, got = server.client.head(path), server.client.get(path)
