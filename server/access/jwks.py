@@ -15,18 +15,17 @@ import urllib.request
 from collections.abc import Callable
 from http.client import HTTPException
 from typing import IO, TYPE_CHECKING, Any, NoReturn
-from urllib.parse import urlsplit
 
 import structlog
 
 from server.errors import CredentialsUnavailableError, TokenKeysUnavailableError
+from server.settings.access import is_private_address
 
 if TYPE_CHECKING:
     from jwt import PyJWKSet
 
 LEAST_INTERVAL_S, FRESH_S, STALE_S = 30.0, 600.0, 86_400.0
 _TIMEOUT_S, _MAX_BYTES = 5.0, 2**20
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Jwks:
@@ -102,8 +101,7 @@ class Jwks:
 
 
 def _document(url: str) -> dict[str, Any]:
-    parts = urlsplit(url)
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+    if not is_private_address(url):
         raise CredentialsUnavailableError(url, found="an address that is not https")
     try:
         with _OPENER.open(url, timeout=_TIMEOUT_S) as reply:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Self
+from urllib.parse import urlsplit
 
 from server.errors import SettingError
 from server.settings.reader import Reader
@@ -11,12 +13,14 @@ from server.settings.reader import Reader
 ANONYMOUS = "TAUSERVE_ALLOW_ANONYMOUS"
 _KEYS = ("TAUSERVE_KEYS", "TAUSERVE_KEYS_FILE", "TAUSERVE_KEYS_SECRET")
 _OIDC = ("TAUSERVE_OIDC_ISSUER", "TAUSERVE_OIDC_AUDIENCE")
+_JWKS = "TAUSERVE_OIDC_JWKS_URL"
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _TLS = ("TAUSERVE_TLS_CERT", "TAUSERVE_TLS_KEY")
 KEYS = (
     ANONYMOUS,
     *_KEYS,
     *_OIDC,
-    "TAUSERVE_OIDC_JWKS_URL",
+    _JWKS,
     *_TLS,
     "TAUSERVE_CREDENTIALS_REFRESH_S",
     "TAUSERVE_REQUESTS_PER_MINUTE",
@@ -80,6 +84,9 @@ class AccessRules:
         given = [key for key in _KEYS if text[key]]
         if len(given) > 1:
             raise SettingError(given[1], "set too", wanted=f"nothing, since {given[0]} is set")
+        for key in (_OIDC[0], _JWKS):
+            if text[key] and not is_private_address(text[key]):
+                raise SettingError(key, text[key], wanted="an https:// address (http:// on loopback alone)")
         for first, second in (_OIDC, _TLS):
             if bool(text[first]) != bool(text[second]):
                 missing, other = (first, second) if text[second] else (second, first)
@@ -92,9 +99,21 @@ class AccessRules:
             keys_secret=text["TAUSERVE_KEYS_SECRET"],
             oidc_issuer=text["TAUSERVE_OIDC_ISSUER"],
             oidc_audience=text["TAUSERVE_OIDC_AUDIENCE"],
-            oidc_jwks_url=text["TAUSERVE_OIDC_JWKS_URL"],
+            oidc_jwks_url=text[_JWKS],
             refresh_s=read.whole("TAUSERVE_CREDENTIALS_REFRESH_S", default.refresh_s, most=3600),
             requests_per_minute=read.whole("TAUSERVE_REQUESTS_PER_MINUTE", 1, most=10**9) if rate else None,
             tls_cert=text["TAUSERVE_TLS_CERT"],
             tls_key=text["TAUSERVE_TLS_KEY"],
         )
+
+
+def is_private_address(url: str) -> bool:
+    """Whether nobody on the way can change what is read there: https, or http on loopback."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        return False
+    if not host or re.search(r"\s", url):
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK)

@@ -23,6 +23,16 @@ PLACES = (
     "arn:aws:s3:::b",
     "file://[",
 )
+NO_ADDRESS = (
+    "http://example.com",
+    "http://127.0.0.1.example.com",
+    "http://localhost@example.com",
+    "issuer.example",
+    "ftp://issuer.example",
+    "https://",
+    "https://issuer example",
+    "http://[",
+)
 WRONG = {
     "ARTIFACTS_BUCKET": PLACES,
     "GOLD_BUCKET": PLACES,
@@ -65,6 +75,8 @@ WRONG = {
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": ("x",),
     "TAUSERVE_DRAIN_S": ("0", "soon", "1.5"),
     "TAUSERVE_LOG_LEVEL": ("loud", "INFO"),
+    "TAUSERVE_OIDC_ISSUER": NO_ADDRESS,
+    "TAUSERVE_OIDC_JWKS_URL": NO_ADDRESS,
 }
 
 
@@ -174,6 +186,15 @@ def test_a_misspelt_variable_names_the_nearest() -> None:
     assert ("TAUSERVE_MAXROWS", "TAUSERVE_MAX_ROWS") == (caught.value.key, caught.value.nearest)
 
 
+@pytest.mark.parametrize(
+    "url", ["https://issuer.example/realm", "http://127.0.0.1:9000", "http://[::1]/x", "http://localhost:80"]
+)
+def test_a_provider_is_asked_by_https_or_on_loopback(url: str) -> None:
+    """Its keys decide who may call."""
+    settings = Settings.from_environ({"TAUSERVE_OIDC_ISSUER": url, "TAUSERVE_OIDC_AUDIENCE": "tauserve"})
+    assert url == settings.access.oidc_issuer
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
 def test_loopback_needs_no_word(host: str) -> None:
     """Nobody else can reach it."""
@@ -195,6 +216,7 @@ def test_beyond_loopback_needs_the_word(host: str) -> None:
         ("TAUSERVE_HOST", "0.0.0.0"),  # noqa: S104 - refused
         ("TAUSERVE_MAXROWS", "1"),
         ("TAUSERVE_HOST", "no.invalid"),
+        ("TAUSERVE_OIDC_ISSUER", "http://example.com"),
     ],  # noqa: S104
 )
 def test_the_process_stops_with_78(tmp_path: Path, key: str, value: str) -> None:
