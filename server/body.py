@@ -90,4 +90,4 @@ class Inflater:
         if self.made > self._limit:
             raise InflationError(f"{self._limit} bytes")
         if self.made > max(FREE_BYTES, MAX_RATIO * self._read):
-            raise InflationError(f"{MAX_RATIO} times its size")
+            raise InflationError(f"{MAX_RATIO} times its size", advice="send it uncompressed")

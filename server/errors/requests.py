@@ -113,14 +113,12 @@ class InvalidCompressionError(ServerError):
 
 
 class InflationError(ServerError):
-    """A compressed body that grows beyond what any table does; the rest was not inflated."""
+    """A compressed body that grows beyond the cap, or as no table does; the rest was not inflated."""
 
     code = "inflates_too_much"
 
-    def __init__(self, limit: str) -> None:
-        super().__init__(
-            f"expected a body that inflates to at most {limit}, found more; send it uncompressed"
-        )
+    def __init__(self, limit: str, *, advice: str = "send less in one request") -> None:
+        super().__init__(f"expected a body that inflates to at most {limit}, found more; {advice}")
 
 
 class MissingColumnError(ServerError):

@@ -164,6 +164,8 @@ def _check_columns(schema: pa.Schema, features: FeatureSchema) -> None:
     for field in schema:
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         plain = pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+        if field.name == PANDAS_INDEX:  # left out, so it may hold whatever takes bytes for each row
+            plain = plain or pa.types.is_temporal(kind) or pa.types.is_decimal(kind)
         if not (plain or _is_text(kind) or pa.types.is_null(kind)):
             expected = "text or null" if field.name in levels else "a number or null"
             name = str(kind).partition("<")[0].partition("[")[0]  # a nested type lists its parts

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -68,6 +69,15 @@ def test_broken_compression_is_the_callers_mistake(server: Running, case: str) -
     body, code, status = BROKEN_GZIP[case]
     check_error(server.client.post(f"/predict/{LINEAR}", content=body, headers=GZIP), status, code)
     check_alive(server)
+
+
+def test_what_grows_too_much_is_told_what_helps() -> None:
+    """Uncompressed, where the ratio is the trouble; in smaller parts, where the bytes are too many anyway."""
+    zeros = gzip.compress(bytes(7 * 2**20))
+    with pytest.raises(InflationError, match="100 times its size, found more; send it uncompressed"):
+        Inflater(8 * 2**20).inflate(zeros)
+    with pytest.raises(InflationError, match="at most 1000 bytes, found more; send less in one request"):
+        Inflater(1000).inflate(zeros)
 
 
 @given(st.binary(max_size=4096), st.integers(1, 700))
@@ -203,7 +213,7 @@ def test_a_table_that_grows_beyond_the_cap_is_413(body: bytes) -> None:
     """Two MiB of zeros in a few KiB: refused by what its headers say, before they are decompressed."""
     assert len(body) < 2**16
     kind = Format.PARQUET if body.startswith(b"PAR1") else Format.ARROW
-    with pytest.raises(InflationError):
+    with pytest.raises(InflationError, match="at most 1048576 bytes, found more; send less in one request"):
         read_table(body, kind, SCHEMA, SMALL)
 
 
@@ -292,6 +302,44 @@ def test_a_column_of_another_type_is_named(kind: Format) -> None:
     ) as caught:
         read_table(WRITERS[kind](made), kind, SCHEMA, SMALL)
     assert "b" == caught.value.feature
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize(
+    "index",
+    [
+        pa.array([0], pa.timestamp("ns", "UTC")),
+        pa.array([0], pa.date32()),
+        pa.array([0], pa.time64("us")),
+        pa.array([0], pa.duration("ns")),
+        pa.array([1], pa.decimal128(9, 2)),
+        pa.array([0], pa.timestamp("s")).dictionary_encode(),
+    ],
+    ids=lambda index: str(index.type).partition("<")[0],
+)
+def test_an_index_without_a_name_is_left_out_whatever_it_holds(kind: Format, index: pa.Array) -> None:
+    """Times and decimals, too, as pandas writes them; a feature of such a type stays refused."""
+    made = pa.table({"a": [1.0], "__index_level_0__": index})
+    assert {"a": [1.0]} == {
+        name: list(column) for name, column in read_table(WRITERS[kind](made), kind, SCHEMA, SMALL).items()
+    }
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_frame_of_days_is_read(kind: Format) -> None:
+    """Its DatetimeIndex has no name."""
+    days = pd.date_range("2025-01-01", periods=2)
+    made = pa.Table.from_pandas(pd.DataFrame({"a": [1.0, 2.0]}, index=days))
+    assert ["a", "__index_level_0__"] == made.column_names
+    assert [1.0, 2.0] == list(read_table(WRITERS[kind](made), kind, SCHEMA, SMALL)["a"])
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_an_index_of_lists_is_refused(kind: Format) -> None:
+    """Lists of nothing have rows without end and no bytes."""
+    made = pa.table({"a": [1.0], "__index_level_0__": pa.array([[]], pa.list_(pa.int64()))})
+    with pytest.raises(InvalidValueError, match="'__index_level_0__'.*found a list"):
+        read_table(WRITERS[kind](made), kind, SCHEMA, SMALL)
 
 
 LEVELS = FeatureSchema(("a", "b__x", "b__y"), (Category("b", ("x", "y")),), np.zeros(3))
