@@ -3,7 +3,7 @@
     python -m benchmarks.overload [--quick] [--write]
 
 The server is tauserve as in production on the first core, the client `benchmarks.open_loop` on the second,
-over a thousand connections; first with one record a request, then with fifty, which need a thread. Capacity
+over hundreds of connections; first with one record a request, then with fifty, which need a thread. Capacity
 is what wrk gets out of it; then requests are due at parts and at a multiple of that rate, whatever becomes of
 those before. The command fails where a figure falls below its floor in `budgets.toml`; `--write` keeps the
 tables beside this file.
@@ -33,7 +33,6 @@ from benchmarks.stage import ROOT, Stage, set_up
 from benchmarks.wrk import CLIENT_CORE, Client, LoadError
 
 README = Path(__file__).parent / "README.md"
-N_CONNECTIONS = 1_000
 PARTS, MULTIPLE, AFTER = (0.5, 0.8, 1.0), 3.0, 0.5
 """Of the capacity: what is offered before, during and after the overload."""
 RECOVERY_S = 2.0
@@ -57,16 +56,19 @@ class Kind:
         title: for the tables.
         records: in each.
         n_closed: connections of the closed loop: none may be refused while the last round is worked off.
+        n_connections: of the open loop; each must be used within the five seconds that a server waits for
+            a first request.
         suffix: of its figures' names.
     """
 
     title: str
     records: int
     n_closed: int
+    n_connections: int
     suffix: str = ""
 
 
-KINDS = (Kind("one record", 1, 64), Kind("50 records", 50, 4, "-50"))
+KINDS = (Kind("one record", 1, 64, 1_000), Kind("50 records", 50, 4, 200, "-50"))
 QUICK, THOROUGH = Effort(2, 3.0, 10.0, 1), Effort(4, 10.0, 60.0, 3)
 
 
@@ -139,9 +141,9 @@ def measure(running: Running, stage: Stage, effort: Effort, kind: Kind) -> Resul
     parts = {}
     for part in (*PARTS, MULTIPLE):
         seconds = effort.overload_s if part == MULTIPLE else effort.part_s
-        parts[part] = _offer(running, file, part * capacity, seconds)
+        parts[part] = _offer(running, file, part * capacity, seconds, kind)
     time.sleep(RECOVERY_S)
-    return Result(capacity, parts, _offer(running, file, AFTER * capacity, effort.part_s))
+    return Result(capacity, parts, _offer(running, file, AFTER * capacity, effort.part_s, kind))
 
 
 def figures(result: Result, kind: Kind) -> list[Figure]:
@@ -196,10 +198,10 @@ def _outcomes(result: Result) -> str:
     return "\n".join(lines)
 
 
-def _offer(running: Running, bodies: Path, rate: float, seconds: float) -> Outcome:
+def _offer(running: Running, bodies: Path, rate: float, seconds: float, kind: Kind) -> Outcome:
     """Run the open loop in a process of its own, on the client's core."""
     headers = [f"{name}: {value}" for name, value in running.peer.headers.items()]
-    arguments = (running.port, running.peer.path, bodies, rate, seconds, N_CONNECTIONS)
+    arguments = (running.port, running.peer.path, bodies, rate, seconds, kind.n_connections)
     command = [
         *("taskset", "-c", CLIENT_CORE, sys.executable, "-m", "benchmarks.open_loop"),
         *map(str, arguments),
