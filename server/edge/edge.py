@@ -17,6 +17,7 @@ from server.edge.limits import Limits
 from server.edge.pacing import Pacing
 from server.edge.refusals import Refusals
 from server.edge.shortcut import Shortcut
+from server.finished import PROBES
 from server.metrics import Metrics
 
 UPLOADS_OF_DRAIN = 0.8
@@ -34,7 +35,7 @@ class Edge:
     """Belongs to one event loop.
 
     Attributes:
-        working: whole requests that are not answered yet.
+        working: whole requests that are not answered yet, without those who watch the process.
         in_threads: of those, the ones that the application's threads are for.
         held: bytes of bodies in memory.
         is_draining: whether the process was told to stop.
@@ -72,7 +73,9 @@ class Edge:
         self._uploads_until = self._loop.time() + UPLOADS_OF_DRAIN * self.limits.drain_s
 
     def count(self, cycle: Cycle) -> None:
-        """A request is whole."""
+        """A request is whole; what watches the process takes no place from the others."""
+        if cycle.scope["path"] in PROBES:
+            return
         cycle.is_counted = True
         self.working += 1
         if cycle.is_begun and cycle.method == "POST":
@@ -124,7 +127,9 @@ class Edge:
             closed.add_metric((reason,), count)
         yield closed
         yield GaugeMetricFamily("tauserve_connections", "Connections open.", len(self.connections))
-        yield GaugeMetricFamily("tauserve_requests_in_flight", "Requests being worked on.", self.working)
+        yield GaugeMetricFamily(
+            "tauserve_requests_in_flight", "Requests worked on, but for probes.", self.working
+        )
         yield GaugeMetricFamily("tauserve_held_bytes", "Bytes of bodies in memory.", self.held)
 
     def _tick(self, now: float) -> None:

@@ -82,7 +82,7 @@ def test_one_request_too_many_is_told_so(small: Running) -> None:
         send(upload, SMALL[-1:])
         assert 200 == read_reply(upload).status
     assert before + 2 == shed(small)
-    until(lambda: gauge(small, "tauserve_requests_in_flight") <= 1)
+    until(lambda: gauge(small, "tauserve_requests_in_flight") == 0)
 
 
 def test_bodies_in_memory_are_counted_together(small: Running) -> None:

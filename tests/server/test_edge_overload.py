@@ -41,20 +41,28 @@ TABLE = post([{NAME: HELD}] * 8, "Accept: text/csv")
 """Which the edge leaves to the application from its head on."""
 
 
+@contextmanager
+def holding(root: Path, folder: Path, **limits: str) -> Iterator[Running]:
+    """What is held goes on once `release` is there, in the end at the latest."""
+    release = folder / "release"
+    faulty = "tests.server.faulty"
+    with serving(root, folder / "log", module=faulty, **limits, **{RELEASE: str(release)}) as running:
+        try:
+            yield running
+        finally:
+            release.touch()
+
+
 @pytest.fixture
 def server(good_mirror: MirrorFolder, tmp_path: Path) -> Iterator[Running]:
-    """As many threads as requests may be under way; what is held goes on once `release` is there."""
+    """As many threads as requests may be under way."""
     limits = {
         "TAUSERVE_MAX_IN_FLIGHT": str(N_IN_FLIGHT),
         "TAUSERVE_INFERENCE_THREADS": str(N_IN_FLIGHT),
         "TAUSERVE_MAX_CONNECTIONS_PER_ADDRESS": str(CROWD + N_IN_FLIGHT + 1),  # and who asks for metrics
-        RELEASE: str(tmp_path / "release"),
     }
-    with serving(good_mirror.root, tmp_path / "log", module="tests.server.faulty", **limits) as running:
-        try:
-            yield running
-        finally:
-            (tmp_path / "release").touch()
+    with holding(good_mirror.root, tmp_path, **limits) as running:
+        yield running
 
 
 @pytest.fixture
@@ -64,13 +72,9 @@ def narrow(good_mirror: MirrorFolder, tmp_path: Path) -> Iterator[Running]:
         "TAUSERVE_INFERENCE_THREADS": "1",
         "TAUSERVE_MAX_WAITING": str(N_IN_FLIGHT - 1),
         "TAUSERVE_MAX_WAIT_MS": "60000",
-        RELEASE: str(tmp_path / "release"),
     }
-    with serving(good_mirror.root, tmp_path / "log", module="tests.server.faulty", **limits) as running:
-        try:
-            yield running
-        finally:
-            (tmp_path / "release").touch()
+    with holding(good_mirror.root, tmp_path, **limits) as running:
+        yield running
 
 
 @contextmanager
@@ -80,7 +84,7 @@ def full(server: Running, request: bytes = LARGE) -> Iterator[list[socket.socket
         callers = [stack.enter_context(connection(server.port)) for _ in range(N_IN_FLIGHT)]
         for n, caller in enumerate(callers, 1):
             send(caller, request)
-            under_way = f"tauserve_requests_in_flight {n + 1}.0"  # with the one that asks
+            under_way = f"tauserve_requests_in_flight {n}.0"  # the one that asks takes no place
             while under_way not in server.client.get("/metrics").text:
                 time.sleep(0.01)
         yield callers
