@@ -14,6 +14,8 @@ from server.client.calls import AsyncClient, Client
 from server.client.errors import (
     AnsweredError,
     ClientError,
+    InvalidKeyError,
+    InvalidQuestionError,
     InvalidRecordError,
     UnexpectedAnswerError,
     UnreachableError,
@@ -26,6 +28,8 @@ __all__ = [
     "Client",
     "ClientError",
     "Health",
+    "InvalidKeyError",
+    "InvalidQuestionError",
     "InvalidRecordError",
     "ModelInfo",
     "ModelRow",

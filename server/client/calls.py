@@ -54,6 +54,7 @@ class Client:
 
         Raises:
             InvalidRecordError: a value that cannot be sent.
+            InvalidQuestionError: other records or options than these.
             ClientError: as the class says.
         """
         return self._carry(dialogues.predict(self._how, model_id, records, options))

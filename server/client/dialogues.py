@@ -16,7 +16,14 @@ import httpx
 
 from server.client.answers import Document, Health, ModelInfo, ModelRow, Prediction
 from server.client.errors import AnsweredError, UnexpectedAnswerError, UnreachableError
-from server.client.questions import Record, Treatment, predict_bodies, reference_path, split_reference
+from server.client.questions import (
+    Record,
+    Treatment,
+    clean_key,
+    predict_bodies,
+    reference_path,
+    split_reference,
+)
 from server.client.retries import Attempts, RetryPolicy, error_of, retry_after_s
 
 A = TypeVar("A")
@@ -63,13 +70,21 @@ class Connection:
         timeout_s: of one try: to connect, to write, and for each silence while reading.
         policy: when to try again.
         http: further arguments of httpx's client (`verify`, `proxy`, `headers`, ...).
+
+    Raises:
+        InvalidKeyError: a key that cannot stand in a header; white space around it is passed over.
     """
 
     base_url: str
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     timeout_s: float = 10.0
     policy: RetryPolicy = RetryPolicy()
     http: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the key: what httpx says of a wrong one repeats it."""
+        if self.api_key is not None:
+            object.__setattr__(self, "api_key", clean_key(self.api_key))
 
     def arguments(self) -> dict[str, Any]:
         """What either of httpx's clients is made with."""

@@ -13,6 +13,24 @@ class ClientError(Exception):
     """Root of everything the client raises on purpose."""
 
 
+class InvalidKeyError(ClientError):
+    """A key that cannot stand in a header; it is not repeated here."""
+
+    def __init__(self, found: str) -> None:
+        self.found = found
+        super().__init__(
+            f"api_key: expected visible ASCII characters, found {found}; give the key as it was issued"
+        )
+
+
+class InvalidQuestionError(ClientError, ValueError):
+    """Records or an option that cannot be sent as they are; nothing was."""
+
+    def __init__(self, what: str, *, expected: str, found: str, advice: str) -> None:
+        self.what, self.expected, self.found, self.advice = what, expected, found, advice
+        super().__init__(f"{what}: expected {expected}, found {found}; {advice}")
+
+
 class InvalidRecordError(ClientError):
     """A value that cannot be sent; nothing was."""
 

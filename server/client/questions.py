@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from numbers import Integral
 from typing import Any, Protocol, TypeVar, cast
 from urllib.parse import quote
 
-from server.client.errors import InvalidRecordError
+from server.client.errors import InvalidKeyError, InvalidQuestionError, InvalidRecordError
 
 PARAMS = ("confidence", "treatment_from", "treatment_to", "missing")
 Record = Mapping[str, Any]
@@ -19,12 +22,29 @@ class Table(Protocol):
     """A pandas DataFrame, as far as it is needed: pandas itself is the caller's."""
 
     index: Any
+    columns: Any
 
     def to_dict(self, orient: Any) -> list[dict[Hashable, Any]]:
         """Its rows."""
 
 
 T = TypeVar("T", bound=Table)
+_VISIBLE = re.compile(r"[\x21-\x7e]+\Z")
+
+
+def clean_key(key: object) -> str:
+    """A key without the white space that a file or a shell leaves around it.
+
+    Raises:
+        InvalidKeyError: it cannot stand in a header.
+    """
+    if not isinstance(key, str):
+        raise InvalidKeyError(type(key).__name__)
+    if not (stripped := key.strip()):
+        raise InvalidKeyError("nothing")
+    if not _VISIBLE.match(stripped):
+        raise InvalidKeyError(f"others among its {len(stripped)}")
+    return stripped
 
 
 def reference_path(prefix: str, model_id: str, version: str | None = None) -> str:
@@ -56,24 +76,44 @@ def predict_bodies(
 
     Raises:
         InvalidRecordError: a value that JSON, or the server, cannot take.
-        ValueError: no record, or none in one request.
+        InvalidQuestionError: other records or options than there are; no record, or none in one request.
     """
-    if not records:
-        raise ValueError("expected at least one record, found none")
-    if rows_per_request < 1:
-        raise ValueError(f"rows_per_request: expected at least 1, found {rows_per_request}")
-    params = {name: options[name] for name in PARAMS if options.get(name) is not None}
+    _check_records(records)
+    rows: object = rows_per_request
+    if not (isinstance(rows, Integral) and rows_per_request >= 1):
+        raise InvalidQuestionError(
+            "rows_per_request",
+            expected="at least 1",
+            found=str(rows_per_request),
+            advice="give a whole number",
+        )
+    params = {name: _param(name, options[name]) for name in PARAMS if options.get(name) is not None}
     for start in range(0, len(records), rows_per_request):
         part = records[start : start + rows_per_request]
         instances = [
             {name: _value(start + row, name, value) for name, value in record.items()}
             for row, record in enumerate(part)
         ]
-        yield json.dumps({"instances": instances, "params": params}, allow_nan=False, default=list).encode()
+        yield json.dumps({"instances": instances, "params": params}, allow_nan=False).encode()
 
 
 def table_records(table: Table) -> list[Record]:
-    """A table's rows; its columns are the features."""
+    """A table's rows; its columns are the features.
+
+    Raises:
+        InvalidQuestionError: no DataFrame, or a name twice, of which only the last would be sent.
+    """
+    if not all(hasattr(table, name) for name in ("columns", "index", "to_dict")):
+        found = type(table).__name__
+        raise InvalidQuestionError(
+            "table", expected="a pandas DataFrame", found=found, advice="ask predict about records"
+        )
+    for name, times in Counter(map(str, table.columns)).items():
+        if times > 1:
+            found = f"{name!r} {times} times"
+            raise InvalidQuestionError(
+                "columns", expected="each name once", found=found, advice="drop or rename the others"
+            )
     return cast("list[Record]", table.to_dict("records"))
 
 
@@ -82,9 +122,63 @@ def table_like(table: T, columns: Mapping[str, Any]) -> T:
     return type(table)(columns, index=table.index)  # type: ignore[call-arg]  # as DataFrame takes them
 
 
+def _check_records(records: object) -> None:
+    if not isinstance(records, Sequence) or isinstance(records, (str, bytes)):
+        raise InvalidQuestionError(
+            "records",
+            expected="features by name, or a list of such",
+            found=type(records).__name__,
+            advice="ask predict_table about a DataFrame, and send a Series as series.to_dict()",
+        )
+    if not records:
+        raise InvalidQuestionError(
+            "records", expected="at least one record", found="none", advice="leave the call out"
+        )
+    for row, record in enumerate(records):
+        if not isinstance(record, Mapping):
+            raise InvalidQuestionError(
+                f"record {row}",
+                expected="features by name",
+                found=type(record).__name__,
+                advice="send a dict (of a Series, series.to_dict())",
+            )
+        for name in record:
+            if not isinstance(name, (str, int)):
+                found = type(name).__name__
+                raise InvalidQuestionError(
+                    f"record {row}", expected="a feature's name", found=found, advice="name it by text"
+                )
+
+
+def _param(name: str, value: object) -> object:
+    """An option as JSON has it; numpy's and pandas' numbers are numbers."""
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    if name == "missing":
+        if not isinstance(plain, str):
+            raise InvalidQuestionError(
+                name, expected="text", found=type(plain).__name__, advice="say impute, reject or zero"
+            )
+        return plain
+    if name != "confidence" and isinstance(plain, Sequence) and not isinstance(plain, (str, bytes)):
+        return [_finite(name, item.tolist() if hasattr(item, "tolist") else item) for item in plain]
+    return _finite(name, plain)
+
+
+def _finite(name: str, value: object) -> int | float:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if is_number and abs(cast("float", value)) < math.inf:
+        return cast("float", value)
+    found = str(value) if isinstance(value, float) else type(value).__name__
+    advice = "give one number" + ("" if name == "confidence" else ", or one for each treatment")
+    raise InvalidQuestionError(name, expected="a finite number", found=found, advice=advice)
+
+
 def _value(row: int, name: str, value: object) -> object:
     if hasattr(value, "item") and not isinstance(value, (int, float, str)):
-        value = value.item()  # a numpy scalar
+        try:
+            value = value.item()  # a numpy scalar
+        except ValueError:
+            raise InvalidRecordError(row, name, found=type(value).__name__) from None
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -92,8 +186,12 @@ def _value(row: int, name: str, value: object) -> object:
         if missing:
             return None
         raise InvalidRecordError(row, name, found=type(value).__name__)
-    if math.isnan(value):
+    try:
+        number = float(value)
+    except OverflowError:
+        raise InvalidRecordError(row, name, found="a whole number out of range") from None
+    if math.isnan(number):
         return None
-    if math.isinf(value):
+    if math.isinf(number):
         raise InvalidRecordError(row, name, found=str(value))
     return value

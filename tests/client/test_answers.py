@@ -51,7 +51,9 @@ def test_parts_joined_are_the_whole() -> None:
     )
 
 
-@pytest.mark.parametrize("value", [float("inf"), True, [1.0], {"a": 1}, b"1"])
+@pytest.mark.parametrize(
+    "value", [float("inf"), True, [1.0], {"a": 1}, b"1", 10**400, np.array([1.0, 2.0]), np.array([])]
+)
 def test_what_cannot_be_sent_is_named(value: object) -> None:
     """Before anything is sent, with the record's number and the feature's name."""
     records: list[dict[str, object]] = [{"rate": 1.0}, {"rate": value}]

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from server.client import AnsweredError, RetryPolicy, UnexpectedAnswerError, UnreachableError
+from server.client import (
+    AnsweredError,
+    InvalidKeyError,
+    InvalidQuestionError,
+    RetryPolicy,
+    UnexpectedAnswerError,
+    UnreachableError,
+)
+from server.client.dialogues import Connection
 from tests.aws import free_port
 from tests.client.conftest import Call
 from tests.client.scripted import RESET, Answer, scripted
@@ -154,6 +164,128 @@ def test_going_round_in_circles_is_no_answer(call: Call) -> None:
     how = {"policy": SOON, "http": {"trust_env": False, "follow_redirects": True, "max_redirects": 2}}
     with scripted([circle]) as server, pytest.raises(UnreachableError, match="last of 1 tries"):
         call(server.url, "health", how=how)
+
+
+@pytest.mark.parametrize("key", ["tau_secret\n", " tau_secret", "\ttau_secret\r\n"])
+def test_white_space_around_a_key_is_none_of_it(call: Call, key: str) -> None:
+    """As a file or a shell leaves it."""
+    with scripted([Answer(200, {"models": []})]) as server:
+        call(server.url, "models", how={"api_key": key})
+    assert "Bearer tau_secret" == server.asked[0].headers["Authorization"]
+
+
+@pytest.mark.parametrize(
+    "key", ["", " \n", "tau_se\ncret", "tau_se cret", "tau_sécret", "tau_se\0cret", b"tau_secret"]
+)
+def test_a_key_no_header_can_hold_is_refused_unseen(call: Call, key: Any) -> None:
+    """When the client is made, without a word of the key, nor a trace that has it."""
+    with pytest.raises(InvalidKeyError, match="api_key: expected visible ASCII") as caught:
+        call("http://127.0.0.1:1", "models", how={"api_key": key})
+    assert "cret" not in "".join(traceback.format_exception(caught.value.with_traceback(None)))
+
+
+def test_a_key_is_not_shown() -> None:
+    """Whoever prints the connection."""
+    assert "secret" not in repr(Connection("http://127.0.0.1:1", api_key="tau_secret"))
+
+
+NOT_TO_BE_SENT: dict[str, tuple[str, Any, dict[str, Any], str]] = {
+    "a doubled column": (
+        "predict_table",
+        pd.DataFrame([[1.0, 2.0]], columns=["rate", "rate"]),
+        {},
+        "each name once, found 'rate' 2 times",
+    ),
+    "columns of one name": (
+        "predict_table",
+        pd.DataFrame([[1.0, 2.0]], columns=[1, "1"]),
+        {},
+        "each name once",
+    ),
+    "columns of two levels": (
+        "predict_table",
+        pd.DataFrame([[1.0]], columns=pd.MultiIndex.from_tuples([("a", "b")])),
+        {},
+        "a feature's name, found tuple",
+    ),
+    "a series as a table": (
+        "predict_table",
+        pd.Series({"rate": 1.0}),
+        {},
+        "a pandas DataFrame, found Series",
+    ),
+    "a frame as records": ("predict", pd.DataFrame({"rate": [1.0]}), {}, "found DataFrame.*predict_table"),
+    "an empty frame": ("predict", pd.DataFrame(), {}, "found DataFrame"),
+    "a series": ("predict", pd.Series({"rate": 1.0}), {}, "found Series.*to_dict"),
+    "an array": ("predict", np.zeros((2, 2)), {}, "found ndarray"),
+    "text": ("predict", "rate", {}, "found str"),
+    "series in a list": (
+        "predict",
+        [{"rate": 1.0}, pd.Series({"rate": 1.0})],
+        {},
+        "record 1: .*found Series",
+    ),
+    "numbers in a list": ("predict", [1.0], {}, "record 0: .*found float"),
+    "a confidence of text": (
+        "predict",
+        {"rate": 1.0},
+        {"confidence": "0.9"},
+        "confidence: .*number, found str",
+    ),
+    "two confidences": (
+        "predict",
+        {"rate": 1.0},
+        {"confidence": np.array([0.5, 0.9])},
+        "confidence: .*found list",
+    ),
+    "no confidence at all": ("predict", {"rate": 1.0}, {"confidence": np.nan}, "confidence: .*found nan"),
+    "a treatment of text": ("predict", {"rate": 1.0}, {"treatment_to": "up"}, "treatment_to: .*found str"),
+    "a treatment without end": (
+        "predict",
+        {"rate": 1.0},
+        {"treatment_to": [1.0, np.inf]},
+        "treatment_to: .*inf",
+    ),
+    "treatments of rows": ("predict", {"rate": 1.0}, {"treatment_from": np.zeros((2, 2))}, "found list"),
+    "a treatment of yes": ("predict", {"rate": 1.0}, {"treatment_from": True}, "found bool"),
+    "missing as a number": ("predict", {"rate": 1.0}, {"missing": 0}, "missing: expected text, found int"),
+    "half a row a request": ("predict", {"rate": 1.0}, {"rows_per_request": 1.5}, "at least 1, found 1.5"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_TO_BE_SENT)
+def test_a_question_that_cannot_be_sent_says_what_is_expected(call: Call, case: str) -> None:
+    """One type for all of them; nothing is sent, and nothing is answered for another question."""
+    method, records, options, message = NOT_TO_BE_SENT[case]
+    with (
+        scripted([prediction("v", 1.5)]) as server,
+        pytest.raises(InvalidQuestionError, match=message),
+    ):
+        call(server.url, method, "m", records, **options)
+    assert [] == server.asked
+
+
+def test_options_of_numpy_and_pandas_are_numbers(call: Call) -> None:
+    """Scalars where one number is expected, arrays of any kind where several may stand."""
+    options = {
+        "confidence": np.float32(0.5),
+        "treatment_from": np.int64(1),
+        "treatment_to": np.array([0.25, 2], np.float32),
+    }
+    with scripted([prediction("v", 1.5)]) as server:
+        call(server.url, "predict", "m", {"rate": np.float32(0.5)}, **options)
+        call(
+            server.url,
+            "predict",
+            "m",
+            {"rate": 1.0},
+            treatment_to=pd.Series([1, 2]),
+            treatment_from=(np.int8(0), 1),
+        )
+    assert {"confidence": 0.5, "treatment_from": 1, "treatment_to": [0.25, 2.0]} == server.asked[0].body[
+        "params"
+    ]
+    assert {"treatment_from": [0, 1], "treatment_to": [1, 2]} == server.asked[1].body["params"]
 
 
 def test_headers_of_the_callers_own_go_beside_the_key(call: Call) -> None:
