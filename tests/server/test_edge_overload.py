@@ -6,9 +6,9 @@ import json
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from tests.bundles import FOREST, expected
 from tests.mirrors import MirrorFolder
 from tests.server.faulty import HELD, RELEASE
 from tests.server.running import Running, serving
+from tests.server.test_edge_deadlines import until
 from tests.server.wire import connection, read_reply, read_to_end, replies, send
 
 NAME = expected(FOREST).columns[0]
@@ -85,8 +86,7 @@ def full(server: Running, request: bytes = LARGE) -> Iterator[list[socket.socket
         for n, caller in enumerate(callers, 1):
             send(caller, request)
             under_way = f"tauserve_requests_in_flight {n}.0"  # the one that asks takes no place
-            while under_way not in server.client.get("/metrics").text:
-                time.sleep(0.01)
+            until(partial(_shows, server, under_way))
         yield callers
 
 
@@ -137,8 +137,8 @@ def test_one_too_many_for_the_threads_is_told_by_the_edge(
             for piece in pieces:
                 before = _held_bytes(narrow)
                 send(caller, piece)
-                while piece is not pieces[-1] and _held_bytes(narrow) == before:
-                    time.sleep(0.01)
+                if piece is not pieces[-1]:
+                    until(partial(_holds_more, narrow, before))
             assert (503, "overloaded") == ((reply := read_reply(caller)).status, reply.error["code"])
         assert 1 == narrow.predict(FOREST, {NAME: 1.0})["n_samples"]
         refused = 'tauserve_requests_total{method="POST",route="edge",status="503"} 2.0'
@@ -157,6 +157,14 @@ def test_half_a_request_takes_no_thread(narrow: Running, tmp_path: Path) -> None
         for half in (LARGE[:-9], padded[:-9]) * N_IN_FLIGHT:
             send(stack.enter_context(connection(narrow.port)), half)
         assert 8 == narrow.predict(FOREST, [{NAME: 1.0}] * 8)["n_samples"]
+
+
+def _holds_more(server: Running, before: str) -> bool:
+    return _held_bytes(server) != before
+
+
+def _shows(server: Running, line: str) -> bool:
+    return line in server.client.get("/metrics").text
 
 
 def _held_bytes(server: Running) -> str:
