@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ def main(kind: str, port: str, answer_file: str) -> None:
     )
     if kind == "edge":
         limits = limits_of(Settings.from_environ({}))
+        limits = replace(limits, in_threads=limits.in_flight)  # it has no threads that could be full
         server: uvicorn.Server = EdgeServer(config, limits, Metrics(lambda: 0), Nothing())
     else:
         server = uvicorn.Server(config)
