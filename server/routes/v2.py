@@ -25,8 +25,7 @@ _BINARY = "inference-header-content-length"
 
 def router(exchange: Exchange) -> APIRouter:
     """The endpoints over these models."""
-    routes = APIRouter(prefix="/v2", tags=["open inference protocol"])
-    models = exchange.models
+    routes, models = APIRouter(prefix="/v2", tags=["open inference protocol"]), exchange.models
 
     @routes.get("", responses=_answers())
     async def describe_server() -> Response:
