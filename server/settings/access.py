@@ -84,9 +84,11 @@ class AccessRules:
         given = [key for key in _KEYS if text[key]]
         if len(given) > 1:
             raise SettingError(given[1], "set too", wanted=f"nothing, since {given[0]} is set")
-        for key in (_OIDC[0], _JWKS):
-            if text[key] and not is_private_address(text[key]):
-                raise SettingError(key, text[key], wanted="an https:// address (http:// on loopback alone)")
+        fetched = _JWKS if text[_JWKS] else _OIDC[0]  # beside it, an issuer is a name that need be no address
+        if text[fetched] and not is_private_address(text[fetched]):
+            raise SettingError(
+                fetched, text[fetched], wanted="an https:// address (http:// on loopback alone)"
+            )
         for first, second in (_OIDC, _TLS):
             if bool(text[first]) != bool(text[second]):
                 missing, other = (first, second) if text[second] else (second, first)

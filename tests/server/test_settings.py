@@ -186,6 +186,15 @@ def test_a_misspelt_variable_names_the_nearest() -> None:
     assert ("TAUSERVE_MAXROWS", "TAUSERVE_MAX_ROWS") == (caught.value.key, caught.value.nearest)
 
 
+def test_an_issuer_beside_the_address_of_its_keys_is_a_name() -> None:
+    """It is compared with tokens and never fetched."""
+    text = {"TAUSERVE_OIDC_ISSUER": "accounts.google.com", "TAUSERVE_OIDC_AUDIENCE": "tauserve"}
+    with pytest.raises(SettingError):
+        Settings.from_environ(text)
+    settings = Settings.from_environ({**text, "TAUSERVE_OIDC_JWKS_URL": "https://example.com/keys"})
+    assert "accounts.google.com" == settings.access.oidc_issuer
+
+
 @pytest.mark.parametrize(
     "url", ["https://issuer.example/realm", "http://127.0.0.1:9000", "http://[::1]/x", "http://localhost:80"]
 )
