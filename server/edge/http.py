@@ -1,4 +1,4 @@
-"""Serves one connection: requests to the application, answers out, and an end to what takes too long.
+"""Serves one connection: requests to the application, and their answers out, in turn.
 
 In place of uvicorn's protocol, which waits for ever for a request that does not come, keeps whatever is sent,
 and answers in plain text what it cannot read.
@@ -19,22 +19,16 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from server.edge.connections import Place, address_key
 from server.edge.cycle import Cycle
 from server.edge.edge import Edge
-from server.edge.limits import LINGER_BYTES, LINGER_S, MAX_PIPELINED, SMALL_REST_BYTES
-from server.edge.progress import Progress
-from server.edge.reader import BODY, DEAF, HEAD, IDLE, LINGER, RequestReader
+from server.edge.limits import MAX_PIPELINED, SMALL_REST_BYTES
+from server.edge.reader import BODY, DEAF, IDLE, LINGER
 from server.edge.scope import BEGAN
+from server.edge.timed import TimedConnection
 from server.edge.transport import MeasuredTransport
-from server.errors import (
-    OverloadedError,
-    RequestTimeoutError,
-    ServerError,
-    ShuttingDownError,
-    TooManyConnectionsError,
-)
+from server.errors import OverloadedError, ServerError, TooManyConnectionsError
 from server.finished import PROBES
 
 
-class HttpConnection(RequestReader):
+class HttpConnection(TimedConnection):
     """One connection, from its first byte to its end."""
 
     def __init__(self, edge: Edge, app: ASGIApp, *, before: Place | None = None) -> None:
@@ -47,16 +41,10 @@ class HttpConnection(RequestReader):
         """
         super().__init__(edge)
         self._app, self._before = app, before
-        self._transport: MeasuredTransport
-        self._flow: FlowControl
         self._client: tuple[str, int] | None = None
-        self._answering: Cycle | None = None
         self._waiting: deque[Cycle] = deque()
         """Requests sent ahead of their turn; then what was wrong with the one after them."""
         self._deferred: ServerError | None = None
-        self._reading: Progress | None = None
-        self._writing: Progress | None = None
-        self._taken_before = 0
 
     # ---- the connection --------------------------------------------------------------------------------
 
@@ -148,7 +136,6 @@ class HttpConnection(RequestReader):
             raise OverloadedError
         scope[BEGAN] = time.perf_counter()
         cycle = self._new_cycle(scope, may_stay=may_stay and not self._edge.is_draining)
-        self._reading = None
         if self._edge.is_full and scope["path"] not in PROBES:
             cycle.response_started = cycle.response_complete = True
         if self._answering is not None:
@@ -267,56 +254,3 @@ class HttpConnection(RequestReader):
             cycle.abandon()
             self._edge.end(cycle)
         self._waiting.clear()
-
-    # ---- time ------------------------------------------------------------------------------------------
-
-    def check(self, now: float) -> None:
-        """Called several times a second: end what takes too long."""
-        if self._is_read_too_slowly(now):
-            self._edge.count_closed("slow_reader")
-            self._transport.abort()
-        elif self._phase is LINGER:
-            if now > self._since + LINGER_S or self._body_bytes > LINGER_BYTES:
-                self._transport.abort()
-        elif self._phase is BODY:
-            self._check_body(now)
-        elif self._answering is not None:
-            return
-        elif self._phase is HEAD and self._at_most:
-            if now > self._since + self._edge.limits.head_s:
-                self._edge.count_closed("slow_head")
-                self._fail(RequestTimeoutError("head of the request"))
-        else:
-            self._check_idle(now)
-
-    def _check_idle(self, now: float) -> None:
-        if self._transport.unsent or self._transport.is_closing():
-            self._since = now  # the last answer is still on its way, or is the last
-            return
-        limits, is_new = self._edge.limits, self._phase is HEAD
-        if self._edge.is_draining or now > self._since + (limits.head_s if is_new else limits.idle_s):
-            self._edge.count_closed("silent" if is_new else "idle")
-            self._transport.close()
-
-    def _check_body(self, now: float) -> None:
-        limits = self._edge.limits
-        if self._reading is None:
-            self._reading = Progress(now)
-        self._reading.note(self._body_bytes, now)
-        if self._flow.read_paused:
-            self._reading.rest(now)
-        if self._reading.is_too_slow(now, limits.body_s, limits.bytes_per_s):
-            self._edge.count_closed("slow_body")
-            self._fail(RequestTimeoutError("body"))
-        elif self._edge.refuses_uploads:
-            self._fail(ShuttingDownError())
-
-    def _is_read_too_slowly(self, now: float) -> bool:
-        if not self._transport.unsent:
-            self._writing = None
-            return False
-        taken, limits = self._transport.taken, self._edge.limits
-        if self._writing is None:
-            self._taken_before, self._writing = taken, Progress(now)
-        self._writing.note(taken - self._taken_before, now)
-        return self._writing.is_too_slow(now, limits.write_s, limits.bytes_per_s)
