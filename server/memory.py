@@ -55,8 +55,9 @@ def resident_bytes() -> int:
 
 def give_back() -> None:
     """Return freed memory, which glibc and pyarrow else hold on to; glibc's only where there is a glibc."""
-    if (pyarrow := sys.modules.get("pyarrow")) is not None:
-        pyarrow.default_memory_pool().release_unused()
+    # Another thread may be importing it: it is listed then, and has no pool yet.
+    if (pool := getattr(sys.modules.get("pyarrow"), "default_memory_pool", None)) is not None:
+        pool().release_unused()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -6,6 +6,7 @@ import gc
 import subprocess
 import sys
 import threading
+import types
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -228,6 +229,14 @@ def test_what_is_only_held_on_to_is_given_back_before_a_load_is_refused() -> Non
 
     with memory.room_for(60, lambda: False):
         assert [10] == held
+
+
+def test_a_library_that_is_being_imported_ends_no_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The prediction log's thread imports pyarrow while versions are loaded: for a moment it is empty."""
+    monkeypatch.setitem(sys.modules, "pyarrow", types.ModuleType("pyarrow"))
+
+    with Memory(100, lambda: 0).room_for(60, lambda: False) as nothing:
+        assert nothing is None
 
 
 def test_loads_wait_for_each_other_where_only_one_has_room() -> None:
