@@ -62,6 +62,18 @@ class Category:
         return tuple(f"{self.name}__{level}" for level in self.levels)
 
 
+class Listed(NamedTuple):
+    """Records as the model takes them, before they are put into one block with those of others.
+
+    Attributes:
+        rows: n rows of d numbers, encoded columns in training order (contract C6), each finite as float64.
+        imputed: for each row the names that had no value and were filled in.
+    """
+
+    rows: Sequence[Sequence[float]]
+    imputed: tuple[tuple[str, ...], ...]
+
+
 class Encoded(NamedTuple):
     """Records as the model takes them.
 
@@ -124,10 +136,25 @@ class FeatureSchema:
             MissingFeatureError: something is missing under `reject`.
             NoKnownFeatureError: a row without any value.
         """
+        if (rows := self._complete_rows(records)) is not None:
+            return Encoded(np.array(rows, dtype=np.float64), ((),) * len(rows))
+        return self._encode_incomplete(records, policy)
+
+    def list_records(self, records: Sequence[Mapping[str, object]], policy: MissingPolicy) -> Listed:
+        """As `encode_records`, for few records: to be asked together with others, they need no block each.
+
+        Raises:
+            As `encode_records`.
+        """
+        if (rows := self._complete_rows(records)) is not None:
+            return Listed(rows, ((),) * len(rows))
+        encoded = self._encode_incomplete(records, policy)
+        return Listed(encoded.x.tolist(), encoded.imputed)
+
+    def _encode_incomplete(self, records: Sequence[Mapping[str, object]], policy: MissingPolicy) -> Encoded:
+        """Encode records that leave something out, or are not as they should be."""
         if not records:
             raise RowShapeError("expected at least one record, found none")
-        if (complete := self._complete_block(records)) is not None:
-            return Encoded(complete, ((),) * len(records))
         x = np.full((len(records), len(self.columns)), np.nan)
         position = self._position
         for row, record in enumerate(records):
@@ -188,11 +215,11 @@ class FeatureSchema:
             and not (name in self._groups and any(hot in columns for hot in self._groups[name][0].columns()))
         )
 
-    def _complete_block(self, records: Sequence[Mapping[str, object]]) -> FloatArray | None:
-        """Encode records that give a finite number for each column and nothing else, as most do, quickly.
+    def _complete_rows(self, records: Sequence[Mapping[str, object]]) -> list[tuple[float, ...]] | None:
+        """Order the values of records that give a finite number for each column and nothing else, as most do.
 
         Returns:
-            (n, d) float64, or None where a record is anything else.
+            n tuples of d numbers, or None where a record is anything else, or there is none.
         """
         if self._values is None:
             return None
@@ -203,11 +230,12 @@ class FeatureSchema:
                 if len(record) != d or not _NUMBERS.issuperset(map(type, values)):
                     return None
                 rows.append(values)
-                total += sum(values)  # of which one that is not finite leaves a trace
-            block = np.array(rows, dtype=np.float64)
+                # A number that is not finite leaves a trace in the sum; an integer that no float can hold
+                # is refused by the sum of floats that it is.
+                total = sum(values, total)
         except (KeyError, OverflowError):
             return None
-        return block if math.isfinite(total) else None
+        return rows if rows and math.isfinite(total) else None
 
     def _complete(self, x: FloatArray, policy: MissingPolicy) -> Encoded:
         missing = np.isnan(x)

@@ -6,8 +6,7 @@ needs no more: of any rows, at most one in a hundred lies further than ten stand
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from operator import le
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -19,8 +18,6 @@ from pyfunc.features import FeatureSchema
 
 TYPICAL_SD = 10.0
 """Standard deviations within which at least 99 of 100 training rows lay."""
-FEW = 4
-"""Rows that are looked at without numpy, whose calls cost more than their work on so little."""
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -41,12 +38,6 @@ class Reach:
     high: FloatArray
     lowest: FloatArray
     highest: FloatArray
-    _low: list[float] = field(init=False, repr=False, compare=False)
-    _high: list[float] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_low", self.low.tolist())
-        object.__setattr__(self, "_high", self.high.tolist())
 
     @classmethod
     def of(cls, schema: FeatureSchema, scale: FloatArray) -> Self:
@@ -65,8 +56,6 @@ class Reach:
         Raises:
             InvalidValueError: a value that no net could be given.
         """
-        if len(x) <= FEW and all(self._is_typical(row) for row in x.tolist()):
-            return None
         outside: NDArray[np.bool_] = (x < self.low) | (x > self.high)
         if not outside.any():
             return None
@@ -77,6 +66,3 @@ class Reach:
                 row, self.columns[column], expected=expected, found="a number out of range"
             )
         return outside
-
-    def _is_typical(self, row: list[float]) -> bool:
-        return all(map(le, self._low, row)) and all(map(le, row, self._high))

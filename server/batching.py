@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pyfunc.answer import FloatArray, Prediction
 from pyfunc.model import HybridCausalModel
@@ -29,11 +30,15 @@ class Batch:
     """The answers to all who asked together, as arrays and as JSON takes them.
 
     Attributes:
+        x: (n, d), the rows.
+        beyond: (n, d), which of their values are not typical of the training rows; None if all are.
         prediction: the arrays.
         lists: the same, for JSON.
         began: when the model was asked, `time.perf_counter` seconds; `ended` likewise.
     """
 
+    x: FloatArray
+    beyond: NDArray[np.bool_] | None
     prediction: Prediction
     lists: Lists
     began: float
@@ -44,18 +49,18 @@ class Asker(Protocol):
     """Somebody whose rows are asked; is told one of two things, once. Neither may raise.
 
     Attributes:
-        x: (n, d), the rows.
+        rows: n rows of d numbers, encoded.
     """
 
     @property
-    def x(self) -> FloatArray:
+    def rows(self) -> Sequence[Sequence[float]]:
         """See above."""
 
     def answered(self, batch: Batch, start: int) -> None:
         """The answers begin at row `start`."""
 
     def failed(self, error: Exception) -> None:
-        """There are none: a `ModelError` of `model.predict` for these rows alone, or a bug."""
+        """There are none: a `ModelError` of the model for these rows alone, or a bug."""
 
 
 class Batcher:
@@ -92,11 +97,11 @@ class Batcher:
 
 
 def _answer(model: HybridCausalModel, query: EffectQuery, askers: Sequence[Asker]) -> None:
-    x = askers[0].x if len(askers) == 1 else np.concatenate([one.x for one in askers])
     try:
         began = time.perf_counter()
-        prediction = model.predict(x, query)
-        batch = Batch(prediction, Lists.of(prediction), began, time.perf_counter())
+        x = np.array([row for one in askers for row in one.rows], dtype=np.float64)
+        beyond, prediction = model.reach.beyond(x), model.predict(x, query)
+        batch = Batch(x, beyond, prediction, Lists.of(prediction), began, time.perf_counter())
     except Exception as exc:
         if len(askers) == 1:
             askers[0].failed(exc)
@@ -107,4 +112,4 @@ def _answer(model: HybridCausalModel, query: EffectQuery, askers: Sequence[Asker
     start = 0
     for one in askers:
         one.answered(batch, start)
-        start += len(one.x)
+        start += len(one.rows)

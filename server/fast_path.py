@@ -8,12 +8,17 @@ rules: both ask `server.predict`. A task and a web framework's routing cost more
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pyfunc.answer import FloatArray
 from pyfunc.errors import NonFiniteAnswerError
+from pyfunc.features import Encoded
+from pyfunc.query import EffectQuery
 from server.access.callers import ANYONE
 from server.access.gate import Credential, Gate, credential_of
 from server.batching import Batch, Batcher
@@ -23,7 +28,7 @@ from server.edge.cycle import Cycle
 from server.edge.scope import BEGAN
 from server.models import Models
 from server.observer import Observer
-from server.predict import Policy, Question, blame, read_question, write_answer
+from server.predict import Policy, Question, blame, read_few, write_answer
 from server.reporter import Reporter
 from server.stages import Stage, Stopwatch
 
@@ -94,46 +99,48 @@ class FastPath:
             context.route = ROUTE
             context.facts.update(model_id=entry.ref.model_id, version=entry.ref.version)
             caller.check(entry.ref.model_id)
-            question = asking.read(self._policy)
+            query = asking.read(self._policy)
         except Exception as exc:
             asking.failed(exc)
             return True
-        if len(question.encoded.x) > INLINE_ROWS:
+        if len(asking.rows) > INLINE_ROWS:
             pass_on(cycle.scope, context)
             return False
-        self._batcher.ask(entry.model, question.query, asking)
+        self._batcher.ask(entry.model, query, asking)
         return True
 
 
 class _Asking:
     """One plain request, from its body to its answer."""
 
-    __slots__ = ("_context", "_cycle", "_entry", "_path", "_question", "_watch", "x")
+    __slots__ = ("_context", "_cycle", "_entry", "_imputed", "_path", "_query", "_watch", "rows")
 
-    x: FloatArray
-    _question: Question
+    rows: Sequence[Sequence[float]]
+    _imputed: tuple[tuple[str, ...], ...]
+    _query: EffectQuery
     _watch: Stopwatch
 
     def __init__(self, path: FastPath, cycle: Cycle, context: RequestContext, entry: Served) -> None:
         self._path, self._cycle, self._context, self._entry = path, cycle, context, entry
 
-    def read(self, policy: Policy) -> Question:
-        """What is asked."""
+    def read(self, policy: Policy) -> EffectQuery:
+        """What is asked of the effects."""
         cycle = self._cycle
         watch = self._watch = self._context.watch = Stopwatch()
-        question = read_question(
+        listed, self._query = read_few(
             self._entry.model, bytes(cycle.body), cycle.scope["query_string"], policy, watch
         )
-        self._question, self.x = question, question.encoded.x
-        return question
+        self.rows, self._imputed = listed
+        return self._query
 
     def answered(self, batch: Batch, start: int) -> None:
         """Write the answer, and tell of it."""
-        context, entry, question, watch = self._context, self._entry, self._question, self._watch
+        context, entry, watch = self._context, self._entry, self._watch
         try:
             watch.lap_until(Stage.QUEUE, batch.began)
             watch.lap_until(Stage.INFER, batch.ended)
             watch.skip()
+            question = self._question(batch.x, batch.beyond, start)
             answer = write_answer(entry.model, question, batch.lists, start)
             watch.lap(Stage.SERIALISE)
             self._path.observer.note(context, entry, question, batch.prediction, start=start)
@@ -142,6 +149,14 @@ class _Asking:
             self._end(200, headers, answer)
         except Exception as exc:
             self.failed(exc)
+
+    def _question(self, x: FloatArray, beyond: NDArray[np.bool_] | None, start: int = 0) -> Question:
+        """What was asked, whose rows stand from `start` on."""
+        own = slice(start, start + len(self.rows))
+        encoded = Encoded(x[own], self._imputed)
+        if beyond is not None and not (beyond := beyond[own]).any():
+            beyond = None
+        return Question(encoded, self._query, beyond)
 
     def failed(self, error: Exception) -> None:
         """Say why there is no answer, and tell of it; whatever bug that meets, nobody else hears of it."""
@@ -155,7 +170,8 @@ class _Asking:
 
     def _refuse(self, error: Exception) -> None:
         if isinstance(error, NonFiniteAnswerError):
-            error = blame(self._entry.model, self._question, error)
+            model, x = self._entry.model, np.array(self.rows, dtype=np.float64)
+            error = blame(model, self._question(x, model.reach.beyond(x)), error)
         context, reporter = self._context, self._path.reporter
         status, headers, body = reporter.answer_to(error, self._cycle.scope["path"], context)
         if context.status:  # the answer has begun: only closing the connection can say that it is broken

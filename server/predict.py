@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyfunc.answer import Prediction
 from pyfunc.errors import NonFiniteAnswerError, OptionError, UnknownFeatureError
-from pyfunc.features import Columns, Encoded, MissingPolicy
+from pyfunc.features import Columns, Encoded, Listed, MissingPolicy
 from pyfunc.model import HybridCausalModel
 from pyfunc.query import POINT, EffectQuery, effect_query, signature_query
 from pyfunc.reach import TYPICAL_SD
-from server.codecs import Lists, PredictRequest, check_form, encode_answer, parse_predict
+from server.codecs import Lists, PredictRequest, Record, check_form, encode_answer, parse_predict
 from server.errors import MissingColumnError, OutOfRangeError
 from server.media import Format
 from server.options import merge_options, missing_policy, parse_query
@@ -29,6 +29,7 @@ from server.protocols.csv_table import read_csv
 from server.protocols.mlflow import encode_predictions, parse_invocation
 from server.stages import Stage, Stopwatch
 
+T = TypeVar("T")
 QueryReader = Callable[[int, Mapping[str, object]], EffectQuery]
 """How many treatments there are and the options to what is asked of the effects."""
 MAX_LISTED = 10
@@ -132,16 +133,10 @@ def read(
     """
     schema, body = model.schema, request.body
     if request.format is Format.JSON:
-        parsed = dialect.parse(body, max_rows=policy.max_rows)
-        watch.lap(Stage.PARSE)
-        query, missing = _options(model, parsed.params, request.query_string, policy, dialect.query)
-        try:
-            encoded = schema.encode_records(parsed.records, missing)
-        except UnknownFeatureError:
-            check_form(parsed.records)
-            raise
+        records, query, missing = _read_json(model, request, policy, dialect, watch)
+        encoded = _known(schema.encode_records, records, missing)
         if dialect.asks_for_all:
-            _check_columns(model, set().union(*parsed.records))
+            _check_columns(model, set().union(*records))
         return pose(model, encoded, query, watch)
     if request.format is Format.CSV:
         table = read_csv(body, schema, max_rows=policy.max_rows)
@@ -152,6 +147,41 @@ def read(
     if dialect.asks_for_all:
         _check_columns(model, table)
     return pose(model, schema.encode_columns(table, missing), query, watch)
+
+
+def read_few(
+    model: HybridCausalModel, body: bytes, query_string: bytes, policy: Policy, watch: Stopwatch
+) -> tuple[Listed, EffectQuery]:
+    """Read a request in the server's own JSON, to be asked together with others.
+
+    Raises:
+        As `read`, but for `InvalidValueError` of what no net could be given.
+    """
+    records, query, missing = _read_json(model, Incoming(body, query_string), policy, NATIVE, watch)
+    listed = _known(model.schema.list_records, records, missing)
+    watch.lap(Stage.VALIDATE)
+    return listed, query
+
+
+def _read_json(
+    model: HybridCausalModel, request: Incoming, policy: Policy, dialect: Dialect, watch: Stopwatch
+) -> tuple[list[Record], EffectQuery, MissingPolicy]:
+    """Records and what is asked of them."""
+    parsed = dialect.parse(request.body, max_rows=policy.max_rows)
+    watch.lap(Stage.PARSE)
+    query, missing = _options(model, parsed.params, request.query_string, policy, dialect.query)
+    return parsed.records, query, missing
+
+
+def _known(
+    encode: Callable[[list[Record], MissingPolicy], T], records: list[Record], missing: MissingPolicy
+) -> T:
+    """Encode; where names are unknown, see first whether records were meant at all."""
+    try:
+        return encode(records, missing)
+    except UnknownFeatureError:
+        check_form(records)
+        raise
 
 
 def question_of(
@@ -238,13 +268,6 @@ def warnings_of(model: HybridCausalModel, question: Question) -> Sequence[Mappin
             }
         )
     return warnings
-
-
-def read_question(
-    model: HybridCausalModel, body: bytes, query_string: bytes, policy: Policy, watch: Stopwatch
-) -> Question:
-    """Read a request in the server's own JSON; as `read`."""
-    return read(model, Incoming(body, query_string), policy, NATIVE, watch)
 
 
 def write_answer(model: HybridCausalModel, question: Question, lists: Lists, start: int = 0) -> bytes:

@@ -60,7 +60,9 @@ def entry_of(
     """Take down an answer; the question's n rows stand in the prediction from `start` on."""
     encoded, query = question.encoded, question.query
     n = len(encoded.x)
-    kept = prediction if len(prediction.effects) == n else _rows(prediction, start, start + n)
+    kept, x = prediction, encoded.x
+    if len(prediction.effects) > n:
+        kept, x = _rows(prediction, start, start + n), x.copy()
     numbers = sum(
         values.nbytes
         for values in (getattr(kept, part.name) for part in fields(Prediction))
@@ -73,11 +75,11 @@ def entry_of(
         ref=ref,
         columns=model.schema.columns,
         effect_names=model.outcome_names if query.contrast is not None else model.effect_names,
-        x=encoded.x,
+        x=x,
         imputed=encoded.imputed,
         query=query,
         prediction=kept,
-        size_bytes=ENTRY_BYTES + encoded.x.nbytes + numbers + NAME_BYTES * (n + names),
+        size_bytes=ENTRY_BYTES + x.nbytes + numbers + NAME_BYTES * (n + names),
     )
 
 

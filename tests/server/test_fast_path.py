@@ -18,6 +18,7 @@ from pyfunc.answer import FloatArray, Prediction
 from pyfunc.errors import IntervalUnavailableError
 from pyfunc.model import HybridCausalModel
 from pyfunc.query import POINT, EffectQuery
+from pyfunc.reach import Reach
 from server.batching import MAX_BATCH, Batch, Batcher
 from server.fast_path import INLINE_BYTES, INLINE_ROWS
 from tests.bundles import FOREST, LINEAR, expected
@@ -161,6 +162,8 @@ def test_metrics_count_what_was_answered(server: Running) -> None:
 class Doubling:
     """A model that answers twice its only feature, refuses 13, and remembers how it was asked."""
 
+    reach = Reach(("x",), *map(np.array, ([-100.0], [100.0], [-1e9], [1e9])))
+
     def __init__(self) -> None:
         self.asked: list[int] = []
 
@@ -176,7 +179,7 @@ class Caller:
     """One who asks, and remembers what it was told."""
 
     def __init__(self, value: float) -> None:
-        self.x, self.told = np.array([[value]]), list[float | Exception]()
+        self.rows, self.told = [[value]], list[float | Exception]()
 
     def answered(self, batch: Batch, start: int) -> None:
         """Keep the number."""
