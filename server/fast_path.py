@@ -24,6 +24,7 @@ from server.access.gate import Credential, Gate, credential_of
 from server.batching import Batch, Batcher
 from server.catalog import Served
 from server.context import REQUEST_ID_HEADER, Headers, RequestContext, given_id, new_request_id, pass_on
+from server.edge.answer_head import Header
 from server.edge.cycle import Cycle
 from server.edge.scope import BEGAN
 from server.models import Models
@@ -38,6 +39,7 @@ INLINE_BYTES, INLINE_ROWS = 4096, 4
 """What is answered on the event loop: less work than a thread's start. More must not keep others waiting."""
 
 _JSON = b"application/json"
+_JSON_TYPE = (b"content-type", _JSON)
 _PLAIN_TYPES = frozenset({_JSON, b"application/json; charset=utf-8", b"application/json;charset=utf-8"})
 _PLAIN_ACCEPT = frozenset({_JSON, b"*/*"})
 _NOT_PLAIN = frozenset({b"content-encoding", b"transfer-encoding", b"expect"})
@@ -144,9 +146,7 @@ class _Asking:
             answer = write_answer(entry.model, question, batch.lists, start)
             watch.lap(Stage.SERIALISE)
             self._path.observer.note(context, entry, question, batch.prediction, start=start)
-            version = (b"x-model-version", entry.ref.version.encode())
-            headers = [(b"content-type", _JSON), (b"content-length", b"%d" % len(answer)), version]
-            self._end(200, headers, answer)
+            self._end(200, (_JSON_TYPE, (b"x-model-version", entry.ref.version.encode())), answer)
         except Exception as exc:
             self.failed(exc)
 
@@ -179,11 +179,11 @@ class _Asking:
         else:
             self._end(status, headers, body)
 
-    def _end(self, status: int, headers: Headers, body: bytes) -> None:
+    def _end(self, status: int, headers: tuple[Header, ...], body: bytes) -> None:
         context = self._context
         context.status, context.sent_bytes = status, len(body)
         try:
-            self._cycle.answer(status, [*headers, (REQUEST_ID_HEADER, context.request_id)], body)
+            self._cycle.answer(status, headers, (REQUEST_ID_HEADER, context.request_id), body)
         finally:
             self._path.reporter.record(self._cycle.scope, context)
 

@@ -54,5 +54,6 @@ class RequestMiddleware:
         status, headers, body = self._reporter.answer_to(error, path, context)
         if context.status:  # the answer has begun: only closing the connection can say that it is broken
             raise error
-        await send({"type": "http.response.start", "status": status, "headers": headers})
+        length = (b"content-length", b"%d" % len(body))
+        await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
         await send({"type": "http.response.body", "body": body})

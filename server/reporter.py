@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from pyfunc.errors import NonFiniteAnswerError
-from server.context import Headers, RequestContext
+from server.context import RequestContext
+from server.edge.answer_head import Header
 from server.finished import FinishedRequest
 from server.observer import Observer
 from server.problems import problem_of, problem_of_status
@@ -21,10 +22,10 @@ from server.telemetry import RequestLog
 
 
 class ErrorAnswer(NamedTuple):
-    """An answer that says what went wrong; headers as ASGI has them."""
+    """An answer that says what went wrong; headers as ASGI has them, but for the length."""
 
     status: int
-    headers: Headers
+    headers: tuple[Header, ...]
     body: bytes
 
 
@@ -48,14 +49,9 @@ class Reporter:
         if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
             self._log.error("request.failed", request_id=context.request_id.decode("ascii"), exc_info=error)
         body = problem.to_bytes(context.request_id.decode("ascii"), path)
-        named = {
-            "Content-Type": "application/json",
-            "Content-Length": str(len(body)),
-            **problem.headers,
-            **headers,
-        }
+        named = {"Content-Type": "application/json", **problem.headers, **headers}
         raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in named.items()]
-        return ErrorAnswer(problem.status, raw, body)
+        return ErrorAnswer(problem.status, tuple(raw), body)
 
     def record(self, scope: Scope, context: RequestContext) -> None:
         """A request is over."""

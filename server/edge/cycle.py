@@ -8,27 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any, Protocol
 
 from starlette.types import ASGIApp, Message
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from server.edge.answer_head import Header, beginning, line
 from server.edge.scope import PLAN
 from server.errors import ServerError
 
 _LOG = logging.getLogger(__name__)
 
-_UNSAFE = re.compile(rb"[^\t\x20-\x7e\x80-\xff]")
-"""What would end a header's line, or is no text."""
-_MOST_LINES = 256
-_lines: dict[tuple[bytes, bytes], bytes] = {}
-"""Headers that were looked at before, as they are sent: an answer repeats what others had; oldest first."""
-_NEVER_TWICE = b"x-request-id"
-
+_CLOSE = b"connection: close\r\n"
 _WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
 
@@ -96,7 +89,7 @@ class Cycle:
         scope: dict[str, Any],
         outlet: Outlet,
         flow: FlowControl,
-        headers: Iterable[tuple[bytes, bytes]],
+        headers: Iterable[Header],
         *,
         is_small: bool,
         may_stay: bool,
@@ -185,17 +178,27 @@ class Cycle:
 
     # ---- the shortcut's side ---------------------------------------------------------------------------
 
-    def answer(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
-        """The whole answer, whose length the headers say.
+    def answer(self, status: int, headers: tuple[Header, ...], own: Header, body: bytes) -> None:
+        """The whole answer.
+
+        Args:
+            status: of an answer that has a body.
+            headers: that other answers have, too; neither its length nor what becomes of the connection.
+            own: a header that no other answer has.
+            body: see there.
 
         Raises:
-            RuntimeError: as `send`.
+            RuntimeError: an unsafe header; nothing was sent.
         """
-        if not self._is_gone:
-            self.response_started = True
-            self._head = self._render(status, headers)
-            self._send_body(body, is_last=True)
-        self._on_end(self)
+        if self._is_gone:
+            self._on_end(self)
+            return
+        head = beginning(status, (*self._common, *headers))
+        if not self.keep_alive:
+            head += _CLOSE
+        whole = b"%bcontent-length: %d\r\n%b\r\n%b" % (head, len(body), line(own), body)
+        self.response_started = True
+        self._finish(whole)
 
     def give_up(self) -> None:
         """There will be no whole answer."""
@@ -247,8 +250,8 @@ class Cycle:
         else:
             raise RuntimeError("expected a part of the answer's body, found another message or one too many")
 
-    def _render(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-        lines = [STATUS_LINE[status]]
+    def _render(self, status: int, headers: Iterable[Header]) -> bytes:
+        lines = [beginning(status, ())]
         length: int | None = None
         for header in (*self._common, *headers):
             name, value = header
@@ -258,9 +261,9 @@ class Cycle:
             elif name == b"connection":
                 self.keep_alive = self.keep_alive and value.lower() != b"close"
             else:
-                lines.append(_lines.get(header) or _line(name, value))
+                lines.append(line(header))
         if not self.keep_alive:
-            lines.append(b"connection: close\r\n")
+            lines.append(_CLOSE)
         if self.scope["method"] == "HEAD" or status in _WITHOUT_BODY:
             self._rest = -1
         elif length is None:
@@ -280,22 +283,16 @@ class Cycle:
             self._rest -= len(body)
             if self._rest < 0 or (is_last and self._rest):
                 raise RuntimeError("expected as many bytes of an answer as its Content-Length says")
+        part, self._head = self._head + body if self._head else body, b""
         if is_last:
-            self._on_end(self)  # before the caller can know, and ask for more
-        self._outlet.write(self._head + body if self._head else body)
-        self._head = b""
-        if is_last:
-            self.response_complete = True
+            self._finish(part)
             self.wake()
-            self._outlet.finish(keep_alive=self.keep_alive)
+        else:
+            self._outlet.write(part)
 
-
-def _line(name: bytes, value: bytes) -> bytes:
-    if _UNSAFE.search(value) or (name != _NEVER_TWICE and (_UNSAFE.search(name) or name != name.lower())):
-        raise RuntimeError("expected header names in lower case and values of one line")
-    line = b"%b: %b\r\n" % (name, value)
-    if name != _NEVER_TWICE:
-        _lines[name, value] = line
-        if len(_lines) > _MOST_LINES:
-            del _lines[next(iter(_lines))]
-    return line
+    def _finish(self, rest: bytes) -> None:
+        """Write all that is left of the answer; what it held is let go before the caller can ask for more."""
+        self._on_end(self)
+        self._outlet.write(rest)
+        self.response_complete = True
+        self._outlet.finish(keep_alive=self.keep_alive)

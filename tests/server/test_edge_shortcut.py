@@ -56,7 +56,7 @@ class Recorder:
     def answer(self, cycle: Cycle) -> None:
         """Echo."""
         body = b"short:" + bytes(cycle.body)
-        cycle.answer(200, [(b"content-length", b"%d" % len(body))], body)
+        cycle.answer(200, (), (b"x-own", b"%d" % len(self.taken)), body)
 
     async def app(self, scope: Scope, receive: Receive, send_: Send) -> None:
         """Echo, another way."""

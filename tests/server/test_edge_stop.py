@@ -155,7 +155,7 @@ class Echo:
 
     def take(self, _plan: str, cycle: Cycle) -> bool:
         """Answer with the body."""
-        cycle.answer(200, [(b"content-length", b"%d" % len(cycle.body))], bytes(cycle.body))
+        cycle.answer(200, (), (b"x-own", b"1"), bytes(cycle.body))
         return True
 
 
