@@ -111,7 +111,8 @@ class Cycle:
         self.is_small, self.may_stay = is_small, may_stay
         # An answer before the end of a large body is the last: the rest is not worth reading.
         self.keep_alive = may_stay and is_small
-        self.body, self.more_body, self.received = bytearray(), True, 0
+        self.body: bytes | bytearray = bytearray()
+        self.more_body, self.received = True, 0
         self.expects_continue = False
         self.is_begun = self.is_counted = self.is_in_threads = False
         self.response_started = self.response_complete = False
@@ -144,6 +145,11 @@ class Cycle:
     def begin_later(self, begin: Callable[[Cycle], None]) -> None:
         """Call `begin` once the request is whole, or will never be."""
         self._later = begin
+
+    def fill(self, body: bytes) -> None:
+        """All of the body is here, before anybody has asked for it."""
+        self.body, self.received = body, len(body)
+        self.more_body, self._is_awake, self.keep_alive = False, True, self.may_stay
 
     def wake(self) -> None:
         """There is more of the body, or its end."""

@@ -67,6 +67,10 @@ class Edge:
         """Whether it is too late for requests that are still being sent."""
         return self._loop.time() > self._uploads_until
 
+    def can_hold(self, size: int) -> bool:
+        """Whether there is room for so many bytes more of bodies."""
+        return self.held + size <= self.limits.max_held_bytes
+
     def drain(self) -> None:
         """Let what is under way end, and nothing begin after it."""
         self.is_draining = True

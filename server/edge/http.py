@@ -131,13 +131,17 @@ class HttpConnection(TimedConnection):
 
     # ---- requests and answers --------------------------------------------------------------------------
 
-    def _serve(self, scope: dict[str, Any], *, may_stay: bool) -> Cycle:
-        if len(self._waiting) >= MAX_PIPELINED:
+    def _serve(self, scope: dict[str, Any], *, may_stay: bool, body: bytes | None = None) -> Cycle:
+        if len(self._waiting) >= MAX_PIPELINED or (body and not self._edge.can_hold(len(body))):
             raise OverloadedError
         scope[BEGAN] = time.perf_counter()
         cycle = self._new_cycle(scope, may_stay=may_stay and not self._edge.is_draining)
         if self._edge.is_full and scope["path"] not in PROBES:
             cycle.response_started = cycle.response_complete = True
+        elif body is not None:
+            cycle.fill(body)
+            self._edge.held += cycle.received
+            self._edge.count(cycle)
         if self._answering is not None:
             self._flow.pause_reading()
             self._waiting.append(cycle)

@@ -81,8 +81,8 @@ class RequestReader(asyncio.Protocol):
         """The request that was read last."""
 
     @abstractmethod
-    def _serve(self, scope: dict[str, Any], *, may_stay: bool) -> Cycle:
-        """A request begins; its body may follow.
+    def _serve(self, scope: dict[str, Any], *, may_stay: bool, body: bytes | None = None) -> Cycle:
+        """A request begins, whose body is here or may follow.
 
         Raises:
             ServerError: it is not taken.
@@ -139,22 +139,16 @@ class RequestReader(asyncio.Protocol):
 
     def _take_known(self, known: KnownHead, body: bytes) -> None:
         """A whole request, whose head was read before; the parser does not hear of it."""
-        self._phase, self._noted, self._block = BODY, [], len(body)
-        self._length, self._is_chunked = known.length, False
-        self._body_bytes = self._wire_bytes = self._chunks = 0
+        self._phase, self._since = IDLE, self._edge.clock.now
+        self._at_most, self._at_least = len(body), 0
+        self._noted, self._length, self._is_chunked = [], known.length, False
         try:
-            self._cycle = self._serve({**self._common, **known.scope}, may_stay=True)
+            self._cycle = self._serve({**self._common, **known.scope}, may_stay=True, body=body)
         except ServerError as exc:
             self._phase = HEAD
             self._fail(exc)
-            return
-        try:
-            if body:
-                self.on_body(body)
-        except ServerError as exc:
-            self._fail(exc)
-            return
-        self.on_message_complete()
+        else:
+            self._is_last = not self._cycle.may_stay
 
     def _learn(self, data: bytes) -> None:
         """Remember the head of what was one whole request, and an ordinary one.
@@ -250,10 +244,10 @@ class RequestReader(asyncio.Protocol):
         if cycle is None or cycle.response_complete:
             return
         edge = self._edge
+        if not edge.can_hold(size):
+            self._stop(OverloadedError())
         cycle.received += size
         edge.held += size
-        if edge.held > edge.limits.max_held_bytes:
-            self._stop(OverloadedError())
         cycle.body += body
         if len(cycle.body) > HIGH_WATER_BYTES:
             self._let_wait()

@@ -106,3 +106,21 @@ def test_bodies_in_memory_are_counted_together(small: Running) -> None:
         send(third, posted(body))
         assert 200 == read_reply(third).status
     until(lambda: gauge(small, "tauserve_held_bytes") == 0)
+
+
+def test_a_request_that_repeats_itself_is_counted_with_the_others(small: Running) -> None:
+    """Its head is known and all of it is there at once: still its body needs room."""
+    until(lambda: gauge(small, "tauserve_held_bytes") == 0)
+    with ExitStack() as stack:
+        upload, caller = (stack.enter_context(connection(small.port)) for _ in range(2))
+        for _ in range(2):
+            send(caller, posted(SMALL))
+            assert 200 == read_reply(caller).status
+        rest = len(SMALL)
+        send(upload, POST + b"Content-Length: %d\r\n\r\n" % (HELD + 1) + b" " * (HELD + 1 - rest))
+        until(lambda: gauge(small, "tauserve_held_bytes") == HELD + 1 - rest)
+        send(caller, posted(SMALL))
+        (reply,) = replies(read_to_end(caller))
+        check_refused(reply)
+        assert "close" == reply.headers["connection"]
+    until(lambda: gauge(small, "tauserve_held_bytes") == 0)
