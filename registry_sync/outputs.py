@@ -71,10 +71,15 @@ def check_version(folder: Path) -> Manifest:
 
 
 def _check_description(data: bytes) -> None:
-    """MLflow runs what its flavors name: they are ours and no others."""
+    """MLflow runs what its flavors name: they are ours and no others.
+
+    A description has no aliases: merged with each other they grow without bound while they are read.
+    """
     import yaml  # noqa: PLC0415 - comes with mlflow; only a sync that converts needs it
 
     try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(data)):
+            raise WorkerBugError("MLmodel: expected each value in full, found an alias")
         flavors = yaml.safe_load(data)["flavors"]
         expected = {"python_function", FLAVOR} == set(flavors)
         is_ours = expected and flavors["python_function"] == _PYTHON_FUNCTION

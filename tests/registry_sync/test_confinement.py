@@ -258,6 +258,8 @@ def link(folder: Path) -> None:
         (edit_mlmodel("loader_module: pyfunc.loader", "loader_module: mlflow.sklearn"), "our loader"),
         (edit_mlmodel("    data: model", "    data: ../../other"), "our loader"),
         (edit_mlmodel("  hybrid_causal:", "  sklearn:"), "our loader"),
+        (edit_mlmodel("flavors:", "flavors:\n  sklearn: {loader_module: mlflow.sklearn}"), "our loader"),
+        (edit_mlmodel("utc_time_created:", "more: &more [1]\nless: *more\nutc_time_created:"), "alias"),
         (lambda folder: rewrite(folder / "MLmodel", b"!!python/object/apply:os.system [ls]"), "MLmodel"),
         (lambda folder: rewrite(folder / "MLmodel", b"flavors: [" * 5_000), "MLmodel"),
         (lambda folder: rewrite(folder / "MLmodel", b"x" * (2**23 + 1)), "at most"),
