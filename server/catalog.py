@@ -22,6 +22,7 @@ from server.errors import (
     ServerError,
     UnknownModelError,
     UnnamedModelError,
+    told,
 )
 
 RETIRED = "retired"
@@ -213,7 +214,7 @@ class Catalog:
         rows = [row for row in self.index.rows if row.model_id == model_id]
         for row in sorted(rows, key=lambda row: row.created_at, reverse=True):
             if row.reason is not None:
-                return QuarantinedModelError(model_id, reason_code=row.reason.code, reason=row.reason.message)
+                return QuarantinedModelError(model_id, reason_code=row.reason.code)
         if rows and all(row.status == RETIRED for row in rows):
             return RetiredModelError(model_id)
         return UnknownModelError(reference)
@@ -241,7 +242,7 @@ class Catalog:
 
 def refusal_of(ref: Ref, error: Refusal) -> ModelRefusedError:
     """What a caller of a refused version is told."""
-    return ModelRefusedError(ref.model_id, ref.version, reason_code=error.code, reason=str(error))
+    return ModelRefusedError(ref.model_id, ref.version, reason_code=error.code, reason=told(error))
 
 
 class _Rows:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pyfunc.index import Reason, RowState
 from server.catalog import Catalog, Ref
+from server.errors import told
 
 READY = "ready"
 QUARANTINED = "quarantined"
@@ -57,5 +58,5 @@ def _status(catalog: Catalog, row: RowState, ref: Ref) -> tuple[str, Reason | No
     if catalog.find(ref) is None:
         return PENDING if row.status == READY else row.status, None
     if (error := catalog.refused.get(ref)) is not None:
-        return QUARANTINED, Reason(error.code, str(error))
+        return QUARANTINED, Reason(error.code, told(error))
     return row.status, None

@@ -1,7 +1,7 @@
 """An error as a caller sees it, in the one shape: {"error": {"code", "message", "details", "request_id"}}.
 
 Under /v2 it is the Open Inference Protocol's: {"error": "code: message"}, the request id in the header alone.
-Never a trace, never the payload: every text is cut short.
+Never a trace, never the payload, never a key of the store: every text is cut short.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from http import HTTPStatus
 import orjson
 
 from pyfunc.errors import ModelError
-from server.errors import MAX_NAME, STATUS, ServerError
+from server.errors import MAX_NAME, STATUS, ServerError, told
 
 MAX_MESSAGE = 1000
 RETRY_AFTER_S = 1
@@ -58,7 +58,7 @@ def problem_of(error: BaseException) -> Problem:
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     if not isinstance(error, (ServerError, ModelError)):
         return problem_of_status(status)
-    return Problem(status, error.code, str(error), getattr(error, "details", {}))
+    return Problem(status, error.code, told(error), getattr(error, "details", {}))
 
 
 def problem_of_status(status: int) -> Problem:

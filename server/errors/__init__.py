@@ -61,6 +61,7 @@ from server.errors.requests import (
 from server.errors.root import MAX_NAME, ServerError
 from server.errors.starting import AddressError, SettingError, UnknownSettingError
 from server.errors.status import STATUS
+from server.errors.told import told
 
 __all__ = [
     "AddressError",
@@ -113,4 +114,5 @@ __all__ = [
     "UnknownSettingError",
     "UnnamedModelError",
     "UpgradeRefusedError",
+    "told",
 ]

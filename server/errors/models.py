@@ -50,9 +50,11 @@ class QuarantinedModelError(ServerError):
 
     code = "model_quarantined"
 
-    def __init__(self, model_id: str, *, reason_code: str, reason: str) -> None:
+    def __init__(self, model_id: str, *, reason_code: str) -> None:
         self.model_id, self.reason_code = model_id, reason_code
-        super().__init__(f"{model_id} has no version that can be served: {reason}")
+        super().__init__(
+            f"{model_id} has no version that can be served ({reason_code}); see GET /models for the reason"
+        )
 
     @property
     def details(self) -> Mapping[str, object]:

@@ -13,6 +13,7 @@ from pyfunc.index import PublishedVersion, RowState
 from pyfunc.model import HybridCausalModel
 from server.catalog import Catalog, Served
 from server.context import context_of
+from server.errors import told
 from server.index import IndexState
 from server.listing import READY, RowView, row_views
 from server.models import Models
@@ -96,7 +97,7 @@ def _index(state: IndexState) -> dict[str, object]:
         "read_at": state.read_at,
         "checked_at": state.checked_at,
         "from_cache": state.from_cache,
-        "error": None if error is None else {"code": error.code, "message": str(error)},
+        "error": None if error is None else {"code": error.code, "message": told(error)},
     }
 
 

@@ -202,6 +202,7 @@ def test_without_a_mirror_the_server_waits_for_one(mirror: MirrorFolder, tmp_pat
         for path in ("/models", "/models/other/info", "/ready", "/ping"):
             reply = _wait_for(server.client, path, 503, "no_mirror")
             assert "1" == reply.headers["Retry-After"]
+            assert INDEX_KEY not in reply.text
         assert "starting" == server.client.get("/health").json()["status"]
         (mirror.root / "mlflow" / "index.tmp").write_bytes(data)
         (mirror.root / "mlflow" / "index.tmp").rename(mirror.root / INDEX_KEY)

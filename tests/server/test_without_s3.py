@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from tests.server.reloading import FAST, MODEL, RECORDS, answering, rows_of, unt
 from tests.server.running import Running, run, serving
 
 pytestmark = pytest.mark.slow
+
+_TELLS_OF_THE_STORE = re.compile(r"mlflow/|index\.json|Error|s3:|http:")
 
 
 @dataclass(frozen=True)
@@ -93,12 +96,14 @@ def test_nothing_that_is_loaded_needs_s3(
         until(lambda: health(server), lambda status: status == "degraded")
         listed = server.client.get("/models")
         assert "mirror_unavailable" == listed.json()["index"]["error"]["code"]
+        assert not _TELLS_OF_THE_STORE.search(listed.json()["index"]["error"]["message"])
         assert bucket.name not in listed.text
         assert bucket.name in server.log.read_text()
         bucket.gate.requests.clear()
         replies = [server.client.post(f"/predict/{older}", json=RECORDS[0]) for _ in range(3)]
         assert [503] * 3 == [reply.status_code for reply in replies]
         assert {"mirror_unavailable"} == {reply.json()["error"]["code"] for reply in replies}
+        assert [] == [reply.text for reply in replies if _TELLS_OF_THE_STORE.search(reply.text)]
         assert [] == [line for line in bucket.gate.requests if "index.json" not in line]
         bucket.gate.shut(OPEN)
         until(lambda: health(server), lambda status: status == "healthy")
@@ -169,7 +174,8 @@ def test_without_s3_and_without_a_cache_the_server_waits(bucket: Bucket, tmp_pat
     bucket.gate.shut(RESET)
     environ = {**bucket.environ, "TAUSERVE_CACHE": "none"}
     with serving(bucket.home, tmp_path / "log", wait_for="/live", **environ) as server:
-        until(lambda: server.client.get("/ready").text, lambda text: "mirror_unavailable" in text)
+        text = until(lambda: server.client.get("/ready").text, lambda text: "mirror_unavailable" in text)
+        assert not _TELLS_OF_THE_STORE.search(text)
         assert 503 == server.client.get("/ready").status_code
         assert "starting" == health(server)
         bucket.gate.shut(OPEN)
