@@ -17,6 +17,9 @@ from server.access.jwks import Jwks
 ALGORITHMS = ("RS256", "ES256")
 REQUIRED = ("exp", "iat", "aud", "iss", "sub")
 SCOPE = "tauserve"
+DATES = ("exp", "iat", "nbf")
+LATEST_DATE = 253_402_300_800
+"""The year 10000 in epoch seconds: what is beyond is a slip, or meant never to end."""
 LEEWAY_S = 60
 MAX_TOKEN = 8192
 MAX_SUBJECT = 128
@@ -66,6 +69,8 @@ class Tokens:
             )
         except jwt.PyJWTError:
             return None
+        if not all(_is_date(claims[name]) for name in DATES if name in claims):
+            return None
         subject = str(claims["sub"])[:MAX_SUBJECT]
         caller = Caller(subject, "token", _models(claims), self._rate, is_token=True)
         self._remember(token, float(claims["exp"]), caller)
@@ -75,6 +80,11 @@ class Tokens:
         self._verified[_name(token)] = (min(expires, time.time() + KEPT_S), caller)
         if len(self._verified) > KEPT:
             self._verified.popitem(last=False)
+
+
+def _is_date(value: object) -> bool:
+    """Whether a claim is a NumericDate (RFC 7519, section 2); PyJWT takes whatever `int` takes."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < LATEST_DATE
 
 
 def _models(claims: dict[str, Any]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -98,6 +99,36 @@ def test_a_token_that_is_not_for_us_is_refused(issuer: Provider, claims: dict[st
     assert (True, None) == (good is not None, bad)
 
 
+@pytest.mark.parametrize("name", ["exp", "iat", "nbf"])
+@pytest.mark.parametrize(
+    "date",
+    [
+        1e300,
+        math.inf,
+        -math.inf,
+        math.nan,
+        True,
+        "9999999999",
+        253_402_300_800,
+        10**300,
+        -1,
+        [9999999999],
+        {},
+    ],
+    ids=lambda date: repr(date)[:20],
+)
+def test_a_date_that_is_none_is_refused(issuer: Provider, name: str, date: object) -> None:
+    """Signed well: infinite, no number, before 1970, in text, or beyond every calendar."""
+    assert [None] == ask(tokens_of(issuer), issuer.token(**{name: date}))
+
+
+def test_a_date_may_have_fractions(issuer: Provider) -> None:
+    """As RFC 7519 says; each of the three."""
+    now = time.time()
+    (caller,) = ask(tokens_of(issuer), issuer.token(iat=now - 0.5, nbf=now - 0.5, exp=now + 100.5))
+    assert caller is not None
+
+
 def unsigned(head: dict[str, Any], issuer: Provider) -> str:
     """A token with this head and no signature."""
     parts = (
@@ -141,6 +172,21 @@ def _with_shared_secret(issuer: Provider, pem: bytes) -> str:
     signed = unsigned({"alg": "HS256", "kid": "r1"}, issuer).rstrip(".")
     digest = hmac.new(pem, signed.encode(), hashlib.sha256).digest()
     return f"{signed}.{base64.urlsafe_b64encode(digest).decode().rstrip('=')}"
+
+
+@pytest.mark.parametrize("algorithm", ["HS256", "RS512", "PS256"])
+def test_a_token_does_not_choose_its_algorithm(issuer: Provider, algorithm: str) -> None:
+    """Two are accepted, whatever the issuer publishes: with a shared secret, everybody could sign."""
+    secret = b"published for everybody to see!!"
+    documents = issuer.documents()
+    if algorithm == "HS256":
+        text = base64.urlsafe_b64encode(secret).decode().rstrip("=")
+        documents["/keys"]["keys"] = [{"kty": "oct", "k": text, "kid": "r1", "alg": algorithm}]
+    else:
+        documents["/keys"]["keys"][0]["alg"] = algorithm
+    issuer.documents = lambda: documents  # type: ignore[method-assign]
+    signed = issuer.token(algorithm=algorithm, key=secret if algorithm == "HS256" else None)
+    assert [None] == ask(tokens_of(issuer), signed)
 
 
 def test_keys_nobody_has_cost_one_fetch(issuer: Provider) -> None:
