@@ -36,7 +36,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp, keyring: Keyring | None, tokens: Tokens | None) -> None:
         self._app, self._keyring, self._tokens = app, keyring, tokens
-        self._allowances, self._wrong_tries = Rates(), Rates()
+        self._allowances, self._wrong_tries, self._warnings = Rates(), Rates(), Rates()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let in, or raise what the middleware answers."""
@@ -86,7 +86,9 @@ class Gate:
         context.facts.update(self._reason(credential))
         address = _network(scope["client"][0] if scope["client"] else "")
         if wait_s := self._wrong_tries.wait_s(address, WRONG_TRIES_PER_MINUTE):
-            structlog.get_logger().warning("access.refused", address=address, wait_s=round(wait_s, 1))
+            # Each request has its line already: a second one is a warning, and once a minute is enough of it.
+            if not self._warnings.wait_s(address, 1):
+                structlog.get_logger().warning("access.refused", address=address, wait_s=round(wait_s, 1))
             raise TooManyRequestsError(wait_s)
         raise UnauthenticatedError
 

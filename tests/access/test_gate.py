@@ -130,6 +130,15 @@ def test_the_log_knows_why_a_credential_is_refused(
     ]
 
 
+def test_an_address_that_is_told_to_wait_is_warned_of_once(issuer: Provider) -> None:
+    """Not with each request, which has a line of its own."""
+    gate = gate_of(issuer)
+    with capture_logs() as lines:
+        found = ask(gate, *["wrong"] * (WRONG_TRIES_PER_MINUTE + 50))
+    assert 50 == [error for error, _ in found].count(TooManyRequestsError)
+    assert [("access.refused", "127.0.0.1")] == [(line["event"], line["address"]) for line in lines]
+
+
 def test_who_asks_too_often_is_named(issuer: Provider) -> None:
     """Client and key, under a route of their own."""
     *_, (_, context) = ask(gate_of(issuer), *[DESK_KEY] * (RATE + 1))
