@@ -97,21 +97,29 @@ class Catalog:
         object.__setattr__(self, "ready", {**named, **self.standing, **current})
 
     @classmethod
-    def of(cls, index: Index, preload: tuple[str, ...] = ()) -> Self:
-        """Nothing loaded yet: wanted are all current versions, or those of the ids in `preload`."""
-        ids = preload or tuple(index.models)
-        known = tuple(Ref(name, index.models[name].current) for name in ids if name in index.models)
-        unknown = {Ref(name, ""): UnknownModelError(name) for name in ids if name not in index.models}
-        return cls(index, known, refused=unknown)
+    def of(cls, index: Index, preload: tuple[str, ...] = (), pins: tuple[str, ...] = ()) -> Self:
+        """Nothing loaded yet.
 
-    def moved_to(self, index: Index, preload: tuple[str, ...] = ()) -> Self:
+        Wanted are all current versions, or those of the ids in `preload`, and what `pins` name (`{model_id}`
+        or `{model_id}@{version}`). A pin that names nothing may come later, an id of `preload` must be there.
+        """
+        ids = preload or tuple(index.models)
+        known = [Ref(name, index.models[name].current) for name in ids if name in index.models]
+        for model_id, _, version in (pin.partition("@") for pin in pins):
+            model = index.models.get(model_id)
+            if model is not None and (not version or version in model.versions):
+                known.append(Ref(model_id, version or model.current))
+        unknown = {Ref(name, ""): UnknownModelError(name) for name in ids if name not in index.models}
+        return cls(index, tuple(dict.fromkeys(known)), refused=unknown)
+
+    def moved_to(self, index: Index, preload: tuple[str, ...] = (), pins: tuple[str, ...] = ()) -> Self:
         """The snapshot under another index: what is loaded and still listed stays.
 
         A model whose new current version is not loaded is answered by the one that answered before, unless
         that was withdrawn. Refusals stay until their versions are tried again; those nobody waits for are
         forgotten.
         """
-        fresh, rows = self.of(index, preload), _Rows(index)
+        fresh, rows = self.of(index, preload, pins), _Rows(index)
         served = {
             ref: replace(entry, published=published, made_by=rows.makers(ref))
             for ref, entry in self.served.items()

@@ -1,7 +1,7 @@
 """Which loaded versions stay in memory when there is need of room. Pure.
 
 Pinned are the versions without which the process is not ready (all current ones, or those of
-`TAUSERVE_PRELOAD`), the last good ones that answer in their place, and those of `TAUSERVE_PIN`. All others
+`TAUSERVE_PRELOAD`, and those of `TAUSERVE_PIN`) and the last good ones that answer in their place. All others
 were loaded because somebody asked for them: the least recently used go first.
 """
 
@@ -18,7 +18,7 @@ class Residency:
 
     Attributes:
         preload: ids of the models that must be loaded to be ready; empty means all.
-        pins: more that stay once loaded: `{model_id}` for its current version, or `{model_id}@{version}`.
+        pins: more to load and to keep: `{model_id}` for its current version, or `{model_id}@{version}`.
         on_demand_bytes: what all that are not pinned may take together.
     """
 

@@ -30,10 +30,10 @@ class Shelf:
 
     def move_to(self, index: Index) -> None:
         """Follow another index."""
-        preload = self._residency.preload
+        rules = (self._residency.preload, self._residency.pins)
         with self._lock:
             before = self.catalog
-            self._swap(Catalog.of(index, preload) if before is None else before.moved_to(index, preload))
+            self._swap(Catalog.of(index, *rules) if before is None else before.moved_to(index, *rules))
 
     def record(self, ref: Ref, published: PublishedVersion, outcome: Served | Refusal) -> Served | Refusal:
         """Show what became of a version, if the index still means these bytes by it.

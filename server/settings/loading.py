@@ -30,7 +30,8 @@ class LoadingRules:
 
     Attributes:
         preload: ids of the models to load at start; empty means all.
-        pins: versions that stay once loaded: `{model_id}` for its current one, or `{model_id}@{version}`.
+        pins: more to load at start, and to keep: `{model_id}` for its current version, or
+            `{model_id}@{version}`.
         refresh_s: seconds between two looks at the index.
         memory_bytes: what the process may use; None asks the container.
         on_demand_bytes: what versions that nothing pins may take; None is a quarter of the above.

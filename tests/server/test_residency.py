@@ -85,18 +85,50 @@ def test_pinned_versions_stay(four: tuple[MirrorFolder, list[Ref]]) -> None:
     assert {first, third, current} == held(models)
 
 
+def test_pinned_versions_are_loaded_at_the_start(
+    mirror: MirrorFolder, artifacts: Mapping[str, Artifact]
+) -> None:
+    """Current or older, though neither is preloaded; the process is not ready before."""
+    mirror.publish("third", artifacts[LINEAR])
+    mirror.publish("third", artifacts[FOREST])
+    mirror.write_index()
+    old, new = (Ref("third", artifacts[name].version) for name in (LINEAR, FOREST))
+    models = Models(
+        FolderMirror(mirror.root), residency=Residency(preload=("other",), pins=("third", str(old)))
+    )
+    wanted = models.load_all().wanted
+    assert {Ref("other", artifacts[LINEAR].version), old, new} == set(wanted) == held(models)
+    models.check_ready()
+
+
+def test_a_pin_of_what_is_not_there_yet_is_followed(
+    mirror: MirrorFolder, artifacts: Mapping[str, Artifact]
+) -> None:
+    """Ready without it, since it may never come; loaded by the next look at the index that has it."""
+    late = Ref("late", artifacts[FOREST].version)
+    models = Models(
+        FolderMirror(mirror.root), residency=Residency(preload=("other",), pins=("nobody", str(late)))
+    )
+    models.load_all()
+    models.check_ready()
+    assert {"other"} == {ref.model_id for ref in held(models)}
+    mirror.publish("late", artifacts[FOREST])
+    mirror.write_index()
+    models.refresh()
+    assert late in held(models)
+
+
 def test_with_a_preload_other_models_are_on_demand(
     mirror: MirrorFolder, artifacts: Mapping[str, Artifact]
 ) -> None:
-    """Unless a pin names them; their next version is loaded beside the one in use, too."""
+    """Unless a pin names them, too; their next version is loaded beside the one in use, too."""
     mirror.publish("third", artifacts[LINEAR])
     mirror.write_index()
     residency = Residency(preload=("other",), pins=("third",), on_demand_bytes=1)
     models = Models(FolderMirror(mirror.root), residency=residency)
     models.load_all()
-    assert {"other"} == {ref.model_id for ref in held(models)}
-    for name in ("third", "broken"):
-        models.load(models.catalog.resolve(name))
+    assert {"other", "third"} == {ref.model_id for ref in held(models)}
+    models.load(models.catalog.resolve("broken"))
     mirror.publish("broken", artifacts[FOREST])
     mirror.write_index()
     models.refresh()
