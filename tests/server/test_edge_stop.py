@@ -67,6 +67,43 @@ def test_a_stuck_upload_does_not_hold_up_the_stop(good_mirror: MirrorFolder, tmp
         assert 0 == server.process.wait(20)
 
 
+def test_who_has_asked_nothing_whole_is_no_error_of_ours(good_mirror: MirrorFolder, tmp_path: Path) -> None:
+    """Half a head when the time is over: nothing was under way, the stop is clean, the log says so."""
+    with (
+        serving(
+            good_mirror.root, tmp_path / "log", TAUSERVE_DRAIN_S="1", TAUSERVE_HEAD_TIMEOUT_S="60"
+        ) as server,
+        connection(server.port) as caller,
+    ):
+        send(caller, b"POST /predict/m HTT")
+        assert 200 == server.client.get("/live").status_code
+        server.process.send_signal(signal.SIGTERM)
+        assert 0 == server.process.wait(20)
+        lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    told = {line["event"]: line for line in lines if line["level"] != "info"}
+    assert {"edge.broke_off"} == set(told)
+    assert ("warning", 0, 1) == tuple(
+        told["edge.broke_off"][key] for key in ("level", "requests", "connections")
+    )
+
+
+def test_a_stop_that_breaks_nothing_off_has_nothing_to_tell(
+    good_mirror: MirrorFolder, tmp_path: Path
+) -> None:
+    """An idle connection is closed in time."""
+    with (
+        serving(good_mirror.root, tmp_path / "log", TAUSERVE_DRAIN_S="1") as server,
+        connection(server.port) as idle,
+    ):
+        send(idle, b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert 200 == read_reply(idle).status
+        server.process.send_signal(signal.SIGTERM)
+        assert 0 == server.process.wait(20)
+        lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    assert {"info"} == {line["level"] for line in lines}
+    assert "server.stopped" == lines[-1]["event"]
+
+
 @pytest.mark.slow
 def test_no_answer_is_cut_short_by_a_stop_under_load(good_mirror: MirrorFolder, tmp_path: Path) -> None:
     """Sixteen callers, large answers: every answer that begins is whole, the last on a connection says so."""
