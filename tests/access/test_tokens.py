@@ -117,7 +117,7 @@ def test_a_token_that_is_not_for_us_is_refused(issuer: Provider, claims: dict[st
     ],
     ids=lambda date: repr(date)[:20],
 )
-def test_a_date_that_is_none_is_refused(issuer: Provider, name: str, date: object) -> None:
+def test_a_date_that_is_none_is_refused(issuer: Provider, name: str, date: Any) -> None:
     """Signed well: infinite, no number, before 1970, in text, or beyond every calendar."""
     assert [None] == ask(tokens_of(issuer), issuer.token(**{name: date}))
 
