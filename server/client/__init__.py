@@ -14,6 +14,7 @@ from server.client.calls import AsyncClient, Client
 from server.client.errors import (
     AnsweredError,
     ClientError,
+    InvalidHeaderError,
     InvalidKeyError,
     InvalidQuestionError,
     InvalidRecordError,
@@ -28,6 +29,7 @@ __all__ = [
     "Client",
     "ClientError",
     "Health",
+    "InvalidHeaderError",
     "InvalidKeyError",
     "InvalidQuestionError",
     "InvalidRecordError",

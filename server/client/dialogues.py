@@ -16,10 +16,10 @@ import httpx
 
 from server.client.answers import Document, Health, ModelInfo, ModelRow, Prediction
 from server.client.errors import AnsweredError, UnexpectedAnswerError, UnreachableError
+from server.client.headers import clean_headers, clean_key, without_user
 from server.client.questions import (
     Record,
     Treatment,
-    clean_key,
     predict_bodies,
     reference_path,
     split_reference,
@@ -72,26 +72,35 @@ class Connection:
         http: further arguments of httpx's client (`verify`, `proxy`, `headers`, ...).
 
     Raises:
-        InvalidKeyError: a key that cannot stand in a header; white space around it is passed over.
+        InvalidKeyError, InvalidHeaderError: what cannot stand in a header; white space around it is passed
+            over.
+
+    Only what is no secret is shown by `repr`: the address without a user, the times.
     """
 
-    base_url: str
+    base_url: str = field(repr=False)
     api_key: str | None = field(default=None, repr=False)
     timeout_s: float = 10.0
     policy: RetryPolicy = RetryPolicy()
-    http: Mapping[str, Any] = field(default_factory=dict)
+    http: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    address: str = field(init=False)
 
     def __post_init__(self) -> None:
-        """Check the key: what httpx says of a wrong one repeats it."""
+        """Check what goes into headers: what httpx says of a wrong one repeats it."""
+        object.__setattr__(self, "address", without_user(self.base_url))
+        object.__setattr__(self, "http", {**self.http, "headers": clean_headers(self.http.get("headers"))})
         if self.api_key is not None:
             object.__setattr__(self, "api_key", clean_key(self.api_key))
 
     def arguments(self) -> dict[str, Any]:
         """What either of httpx's clients is made with."""
-        headers = httpx.Headers(self.http.get("headers"))
+        headers = self.http["headers"].copy()
         if self.api_key is not None:
             headers["Authorization"] = f"Bearer {self.api_key}"
-        return {"base_url": self.base_url, **self.http, "headers": headers}
+        # Not left in the address, which every request of httpx's shows.
+        url = httpx.URL(self.base_url)
+        auth = (url.username, url.password) if url.userinfo else None
+        return {"base_url": self.address, "auth": auth, **self.http, "headers": headers}
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,13 +197,16 @@ def _ask(
         UnreachableError: there was no answer.
         UnexpectedAnswerError: it was none of ours.
     """
-    attempts, url = Attempts(how.policy), how.base_url + path
+    attempts, url = Attempts(how.policy), how.address + path
     while True:
         outcome = yield Ask(method, path, body, min(how.timeout_s, attempts.left_s))
         wait_s = attempts.wait_s(outcome)
         if wait_s is None:
             break
         yield Wait(wait_s)
+    if isinstance(outcome, httpx.LocalProtocolError):
+        # Its words, and those of its causes, repeat what was to be sent.
+        raise UnreachableError(url, attempts.made, found="a request that HTTP does not allow") from None
     if isinstance(outcome, httpx.RequestError):
         found = str(outcome) or type(outcome).__name__
         raise UnreachableError(url, attempts.made, found=found) from outcome

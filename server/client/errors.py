@@ -23,6 +23,17 @@ class InvalidKeyError(ClientError):
         )
 
 
+class InvalidHeaderError(ClientError):
+    """A header of the caller's own that cannot be sent; its value is not repeated here."""
+
+    def __init__(self, name: str, *, found: str) -> None:
+        self.name, self.found = name, found
+        super().__init__(
+            f"http['headers']: expected visible ASCII characters in {name or 'names and values'}, found "
+            f"{found}; give the header as it is to be sent"
+        )
+
+
 class InvalidQuestionError(ClientError, ValueError):
     """Records or an option that cannot be sent as they are; nothing was."""
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any, Protocol, TypeVar, cast
 from urllib.parse import quote
 
-from server.client.errors import InvalidKeyError, InvalidQuestionError, InvalidRecordError
+from server.client.errors import InvalidQuestionError, InvalidRecordError
 
 PARAMS = ("confidence", "treatment_from", "treatment_to", "missing")
 Record = Mapping[str, Any]
@@ -29,22 +28,6 @@ class Table(Protocol):
 
 
 T = TypeVar("T", bound=Table)
-_VISIBLE = re.compile(r"[\x21-\x7e]+\Z")
-
-
-def clean_key(key: object) -> str:
-    """A key without the white space that a file or a shell leaves around it.
-
-    Raises:
-        InvalidKeyError: it cannot stand in a header.
-    """
-    if not isinstance(key, str):
-        raise InvalidKeyError(type(key).__name__)
-    if not (stripped := key.strip()):
-        raise InvalidKeyError("nothing")
-    if not _VISIBLE.match(stripped):
-        raise InvalidKeyError(f"others among its {len(stripped)}")
-    return stripped
 
 
 def reference_path(prefix: str, model_id: str, version: str | None = None) -> str:
