@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 from typing import Self, TypeVar, Unpack
 
 import httpx
@@ -12,7 +11,7 @@ import httpx
 from server.client import dialogues
 from server.client.answers import Health, ModelInfo, ModelRow, Prediction
 from server.client.dialogues import Connection, ConnectionOptions, Dialogue, Outcome, PredictOptions, Wait
-from server.client.questions import Record, T, table_like, table_records
+from server.client.questions import Records, T, table_like, table_records
 
 A = TypeVar("A")
 HERE = "http://127.0.0.1:8080"
@@ -40,16 +39,15 @@ class Client:
         """Close the connections."""
         self._http.close()
 
-    def predict(
-        self, model_id: str, records: Record | Sequence[Record], **options: Unpack[PredictOptions]
-    ) -> Prediction:
+    def predict(self, model_id: str, records: Records, **options: Unpack[PredictOptions]) -> Prediction:
         """Ask a model about one record or many.
 
         Many go in several requests; all of them are answered by the version that answered the first.
 
         Args:
             model_id: of the registry.
-            records: features by name; None or NaN is a missing value.
+            records: features by name, in a dict; of many a list of dicts, or of a table's rows (Series). None
+                or NaN is a missing value.
             options: see `PredictOptions`.
 
         Raises:
@@ -112,9 +110,7 @@ class AsyncClient:
         """Close the connections."""
         await self._http.aclose()
 
-    async def predict(
-        self, model_id: str, records: Record | Sequence[Record], **options: Unpack[PredictOptions]
-    ) -> Prediction:
+    async def predict(self, model_id: str, records: Records, **options: Unpack[PredictOptions]) -> Prediction:
         """See `Client.predict`."""
         return await self._carry(dialogues.predict(self._how, model_id, records, options))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, TypeVar
 
@@ -18,7 +18,7 @@ from server.client.answers import Document, Health, ModelInfo, ModelRow, Predict
 from server.client.errors import AnsweredError, UnexpectedAnswerError, UnreachableError
 from server.client.headers import clean_headers, clean_key, without_user
 from server.client.questions import (
-    Record,
+    Records,
     Treatment,
     predict_bodies,
     reference_path,
@@ -135,11 +135,10 @@ Dialogue = Generator[Ask | Wait, Outcome, A]
 
 
 def predict(
-    how: Connection, model_id: str, records: Record | Sequence[Record], options: PredictOptions
+    how: Connection, model_id: str, records: Records, options: PredictOptions
 ) -> Dialogue[Prediction]:
     """About one record or many; all of them answered by the version that answers the first request."""
     _check_options(options)
-    records = [records] if isinstance(records, Mapping) else records
     model_id, version = split_reference(model_id, options.get("version"))
     rows = options.get("rows_per_request", ROWS_PER_REQUEST)
     parts: list[Prediction] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any, Protocol, TypeVar, cast
 from urllib.parse import quote
@@ -14,6 +14,18 @@ from server.client.errors import InvalidQuestionError, InvalidRecordError
 
 PARAMS = ("confidence", "treatment_from", "treatment_to", "missing")
 Record = Mapping[str, Any]
+
+
+class Labelled(Protocol):
+    """A pandas Series, as far as it is needed: a table's row, whose labels are the features."""
+
+    index: Any
+
+    def tolist(self) -> list[Any]:
+        """Its values."""
+
+
+Records = Record | Sequence[Record | Labelled]
 Treatment = float | Sequence[float]
 
 
@@ -50,9 +62,7 @@ def split_reference(model_id: str, version: str | None) -> tuple[str, str | None
     return name, named
 
 
-def predict_bodies(
-    records: Sequence[Record], options: Mapping[str, Any], *, rows_per_request: int
-) -> Iterator[bytes]:
+def predict_bodies(records: Records, options: Mapping[str, Any], *, rows_per_request: int) -> Iterator[bytes]:
     """The bodies of the requests that ask for all records, in order.
 
     Options that were not given are left out: the server knows its defaults.
@@ -61,7 +71,7 @@ def predict_bodies(
         InvalidRecordError: a value that JSON, or the server, cannot take.
         InvalidQuestionError: other records or options than there are; no record, or none in one request.
     """
-    _check_records(records)
+    found = _checked(records)
     rows: object = rows_per_request
     if not (isinstance(rows, Integral) and rows_per_request >= 1):
         raise InvalidQuestionError(
@@ -71,8 +81,8 @@ def predict_bodies(
             advice="give a whole number",
         )
     params = {name: _param(name, options[name]) for name in PARAMS if options.get(name) is not None}
-    for start in range(0, len(records), rows_per_request):
-        part = records[start : start + rows_per_request]
+    for start in range(0, len(found), rows_per_request):
+        part = found[start : start + rows_per_request]
         instances = [
             {name: _value(start + row, name, value) for name, value in record.items()}
             for row, record in enumerate(part)
@@ -91,12 +101,7 @@ def table_records(table: Table) -> list[Record]:
         raise InvalidQuestionError(
             "table", expected="a pandas DataFrame", found=found, advice="ask predict about records"
         )
-    for name, times in Counter(map(str, table.columns)).items():
-        if times > 1:
-            found = f"{name!r} {times} times"
-            raise InvalidQuestionError(
-                "columns", expected="each name once", found=found, advice="drop or rename the others"
-            )
+    _check_once("columns", table.columns)
     return cast("list[Record]", table.to_dict("records"))
 
 
@@ -105,7 +110,10 @@ def table_like(table: T, columns: Mapping[str, Any]) -> T:
     return type(table)(columns, index=table.index)  # type: ignore[call-arg]  # as DataFrame takes them
 
 
-def _check_records(records: object) -> None:
+def _checked(records: object) -> list[Record]:
+    """Records one by one, in the order in which they were given."""
+    if isinstance(records, Mapping):
+        records = [records]
     if not isinstance(records, Sequence) or isinstance(records, (str, bytes)):
         raise InvalidQuestionError(
             "records",
@@ -117,20 +125,37 @@ def _check_records(records: object) -> None:
         raise InvalidQuestionError(
             "records", expected="at least one record", found="none", advice="leave the call out"
         )
-    for row, record in enumerate(records):
-        if not isinstance(record, Mapping):
+    return [_checked_record(f"record {row}", record) for row, record in enumerate(records)]
+
+
+def _checked_record(which: str, record: object) -> Record:
+    if isinstance(record, Mapping):
+        named = record
+    elif hasattr(record, "tolist") and hasattr(getattr(record, "index", None), "tolist"):  # a Series
+        labels = record.index.tolist()  # type: ignore[attr-defined]
+        _check_once(which, labels)
+        named = dict(zip(labels, record.tolist(), strict=True))
+    else:
+        raise InvalidQuestionError(
+            which, expected="features by name", found=type(record).__name__, advice="send a dict or a Series"
+        )
+    for name in named:
+        if not isinstance(name, (str, int)):
+            found = type(name).__name__
             raise InvalidQuestionError(
-                f"record {row}",
-                expected="features by name",
-                found=type(record).__name__,
-                advice="send a dict (of a Series, series.to_dict())",
+                which, expected="a feature's name", found=found, advice="name it by text"
             )
-        for name in record:
-            if not isinstance(name, (str, int)):
-                found = type(name).__name__
-                raise InvalidQuestionError(
-                    f"record {row}", expected="a feature's name", found=found, advice="name it by text"
-                )
+    return named
+
+
+def _check_once(which: str, names: Iterable[object]) -> None:
+    """JSON's names are text: 1 and "1" are one."""
+    for name, times in Counter(map(str, names)).items():
+        if times > 1:
+            found = f"{name!r} {times} times"
+            raise InvalidQuestionError(
+                which, expected="each name once", found=found, advice="drop or rename the others"
+            )
 
 
 def _param(name: str, value: object) -> object:

@@ -219,12 +219,26 @@ NOT_TO_BE_SENT: dict[str, tuple[str, Any, dict[str, Any], str]] = {
     "a series": ("predict", pd.Series({"rate": 1.0}), {}, "found Series.*to_dict"),
     "an array": ("predict", np.zeros((2, 2)), {}, "found ndarray"),
     "text": ("predict", "rate", {}, "found str"),
-    "series in a list": (
+    "a series with a label twice": (
         "predict",
-        [{"rate": 1.0}, pd.Series({"rate": 1.0})],
+        [{"rate": 1.0}, pd.Series([1.0, 2.0], index=["rate", "rate"])],
         {},
-        "record 1: .*found Series",
+        "record 1: expected each name once, found 'rate' 2 times",
     ),
+    "a series of labels of one name": (
+        "predict",
+        [pd.Series([1.0, 2.0], index=[1, "1"])],
+        {},
+        "record 0: expected each name once",
+    ),
+    "a series with times for names": (
+        "predict",
+        [pd.Series([1.0], index=pd.to_datetime(["2020-01-01"]))],
+        {},
+        "a feature's name, found Timestamp",
+    ),
+    "frames in a list": ("predict", [pd.DataFrame({"rate": [1.0]})], {}, "record 0: .*found DataFrame"),
+    "arrays in a list": ("predict", [np.zeros(2)], {}, "record 0: .*found ndarray"),
     "numbers in a list": ("predict", [1.0], {}, "record 0: .*found float"),
     "a confidence of text": (
         "predict",
@@ -263,6 +277,22 @@ def test_a_question_that_cannot_be_sent_says_what_is_expected(call: Call, case: 
     ):
         call(server.url, method, "m", records, **options)
     assert [] == server.asked
+
+
+def test_a_tables_rows_are_records(call: Call) -> None:
+    """As `iterrows` gives them, beside a dict; what is missing in either way goes as null."""
+    table = pd.DataFrame({"rate": [1.0, np.nan], "sector": ["tech", pd.NA]})
+    rows = [row for _, row in table.iterrows()]
+    whole = pd.Series({"rate": 3, 7: np.float32(0.5)})
+    with scripted([prediction("v", 1.0, 2.0, 3.0, 4.0)]) as server:
+        answer = call(server.url, "predict", "m", [*rows, whole, {"rate": 1.0}])
+    assert 4 == len(answer.effects)
+    assert [
+        {"rate": 1.0, "sector": "tech"},
+        {"rate": None, "sector": None},
+        {"rate": 3, "7": 0.5},
+        {"rate": 1.0},
+    ] == server.asked[0].body["instances"]
 
 
 def test_options_of_numpy_and_pandas_are_numbers(call: Call) -> None:
