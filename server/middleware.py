@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from traceback import clear_frames
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -47,6 +48,9 @@ class RequestMiddleware:
             context.status = context.status or _CLIENT_CLOSED
         except Exception as exc:
             await self._answer_error(exc, scope["path"], context, send_marked)
+            # Frameworks keep the error in a circle: what it passed by, bodies and answers, must not wait for
+            # the collector with it.
+            clear_frames(exc.__traceback__)
         finally:
             self._reporter.record(scope, context)
 
