@@ -28,9 +28,11 @@ def edge_thread(app: ASGIApp, shortcut: Shortcut, limits: Limits, **config: Any)
     server = EdgeServer(settings, limits, Metrics(lambda: 0), shortcut)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         number: int = listener.getsockname()[1]
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
-        yield number
-        server.should_exit = True
-        thread.join(STOP_S)
+        try:
+            yield number
+        finally:
+            server.should_exit = True
+            thread.join(STOP_S)
         assert not thread.is_alive()
