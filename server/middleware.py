@@ -6,7 +6,6 @@ Pure ASGI.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 from traceback import clear_frames
 
 from starlette.requests import ClientDisconnect
@@ -32,13 +31,14 @@ class RequestMiddleware:
             return
         context = begin(scope)
 
-        def send_marked(message: Message) -> Awaitable[None]:
+        async def send_marked(message: Message) -> None:
             if message["type"] == "http.response.start":
-                context.status = message["status"]
                 message["headers"] = [*message["headers"], (REQUEST_ID_HEADER, context.request_id)]
+                await send(message)  # which refuses where there is no room for the answer
+                context.status = message["status"]
             else:
                 context.sent_bytes += len(message.get("body", b""))
-            return send(message)
+                await send(message)
 
         try:
             await self._app(scope, receive, send_marked)

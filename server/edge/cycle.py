@@ -16,8 +16,9 @@ from starlette.types import ASGIApp, Message
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from server.edge.answer_head import Header, beginning, line
+from server.edge.backlog import LARGE_BYTES
 from server.edge.scope import PLAN
-from server.errors import ServerError
+from server.errors import OverloadedError, ServerError
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,6 +31,9 @@ class Outlet(Protocol):
 
     def write(self, data: bytes) -> None:
         """Send."""
+
+    def admits(self, size: int) -> bool:
+        """Whether an answer of so many bytes may be written."""
 
     def finish(self, *, keep_alive: bool) -> None:
         """The answer is complete."""
@@ -241,6 +245,7 @@ class Cycle:
 
         Raises:
             RuntimeError: no answer: parts out of order, other bytes than promised, an unsafe header.
+            OverloadedError: an answer is not begun, since too many others are not taken.
         """
         if self._flow.write_paused and not self._is_gone:
             await self._flow.drain()
@@ -250,6 +255,8 @@ class Cycle:
             if message["type"] != "http.response.start":
                 raise RuntimeError("expected the start of an answer")
             self._head = self._render(message["status"], message["headers"])
+            if self._rest > LARGE_BYTES and not self._outlet.admits(self._rest):
+                raise OverloadedError
             self.response_started, self.expects_continue = True, False
         elif message["type"] == "http.response.body" and not self.response_complete:
             self._send_body(message.get("body", b""), is_last=not message.get("more_body", False))

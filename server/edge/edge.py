@@ -9,6 +9,7 @@ from typing import Protocol
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from uvicorn.server import ServerState
 
+from server.edge.backlog import Backlog
 from server.edge.connections import Connection, Connections
 from server.edge.cycle import Cycle
 from server.edge.deadlines import Clock
@@ -38,6 +39,7 @@ class Edge:
         working: whole requests that are not answered yet, without those who watch the process.
         in_threads: of those, the ones that the application's threads are for.
         held: bytes of bodies in memory.
+        backlog: what is written and not taken.
         is_draining: whether the process was told to stop.
     """
 
@@ -49,6 +51,7 @@ class Edge:
         self.refusals = Refusals(metrics, state)
         self._loop = asyncio.get_running_loop()
         self.pacing, self.heads = Pacing(self._loop), KnownHeads()
+        self.backlog = Backlog(limits.max_unsent_bytes)
         self.clock = Clock(self._loop, self._tick)
         self.working = self.in_threads = self.held = 0
         self.is_draining = False
@@ -84,6 +87,17 @@ class Edge:
         self.working += 1
         if cycle.is_begun and cycle.method == "POST":
             self._give_thread(cycle)
+
+    def set_aside(self, cycle: Cycle) -> None:
+        """A request waits until its caller takes the answers before it: it is no work until then."""
+        if cycle.is_counted:
+            cycle.is_counted = False
+            self.working -= 1
+
+    def call_back(self, cycle: Cycle) -> None:
+        """It is this request's turn, whether it was set aside or not."""
+        if not (cycle.is_counted or cycle.more_body or cycle.response_complete):
+            self.count(cycle)
 
     def take_on(self, cycle: Cycle) -> bool:
         """Whether the application may have a whole request: one that needs a thread only if it will get one.
@@ -135,8 +149,12 @@ class Edge:
             "tauserve_requests_in_flight", "Requests worked on, but for probes.", self.working
         )
         yield GaugeMetricFamily("tauserve_held_bytes", "Bytes of bodies in memory.", self.held)
+        yield GaugeMetricFamily(
+            "tauserve_unsent_bytes", "Bytes of answers not taken whole.", self.backlog.count()
+        )
 
     def _tick(self, now: float) -> None:
         for connection in tuple(self.connections):
             connection.check(now)
+        self.backlog.relieve()
         self.refusals.report()

@@ -16,12 +16,14 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
+from server.edge.backlog import LARGE_BYTES
 from server.edge.connections import Place, address_key
 from server.edge.cycle import Cycle
 from server.edge.edge import Edge
 from server.edge.limits import MAX_PIPELINED, SMALL_REST_BYTES
 from server.edge.reader import BODY, DEAF, IDLE, LINGER
 from server.edge.scope import BEGAN
+from server.edge.sliced import SlicedTransport
 from server.edge.timed import TimedConnection
 from server.edge.transport import MeasuredTransport
 from server.errors import OverloadedError, ServerError, TooManyConnectionsError
@@ -45,12 +47,15 @@ class HttpConnection(TimedConnection):
         self._waiting: deque[Cycle] = deque()
         """Requests sent ahead of their turn; then what was wrong with the one after them."""
         self._deferred: ServerError | None = None
+        self._stalled: Cycle | None = None
+        """The one being answered, until the caller has taken the answers before it."""
 
     # ---- the connection --------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection, if there is room for it."""
-        self._transport = MeasuredTransport(transport)
+        is_tls = is_ssl(transport)
+        self._transport = (SlicedTransport if is_tls else MeasuredTransport)(transport)
         self._flow = FlowControl(self._transport)  # type: ignore[arg-type]  # all it asks of one
         self._client = get_remote_addr(transport)
         self._common = {
@@ -58,7 +63,7 @@ class HttpConnection(TimedConnection):
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "server": get_local_addr(transport),
             "client": self._client,
-            "scheme": "https" if is_ssl(transport) else "http",
+            "scheme": "https" if is_tls else "http",
             "root_path": "",
         }
         if self._before is not None:
@@ -73,8 +78,12 @@ class HttpConnection(TimedConnection):
         """Let everything go."""
         self._edge.connections.discard(self)
         self._edge.state.connections.discard(self)
+        self._edge.backlog.discard(self)
         if self._answering is not None:
             self._answering.abandon()
+        if self._stalled is not None:
+            self._edge.end(self._stalled)
+            self._stalled = None
         self._drop_waiting()
         self._flow.resume_writing()
         self._phase, self._parser = LINGER, None
@@ -85,7 +94,7 @@ class HttpConnection(TimedConnection):
         Returns:
             Whether to keep the connection open until then; TLS cannot.
         """
-        if self._common["scheme"] == "https" or not (self.is_busy or self._is_shedding):
+        if self._common["scheme"] == "https" or not (self._is_asked or self._is_shedding):
             return False
         self._phase = DEAF
         last = self._waiting[-1] if self._waiting else self._answering
@@ -95,14 +104,26 @@ class HttpConnection(TimedConnection):
 
     def pause_writing(self) -> None:
         """Called by the transport: the caller takes its answer too slowly."""
+        self._edge.backlog.note(self)
+        self._transport.wait()
         self._flow.pause_writing()
 
     def resume_writing(self) -> None:
         """Called by the transport."""
-        self._flow.resume_writing()
+        if self._transport.go_on():
+            self._flow.resume_writing()
+        if self._stalled is not None and not self._flow.write_paused:
+            cycle, self._stalled = self._stalled, None
+            self._edge.call_back(cycle)
+            self._begin(cycle)
 
     @property
     def is_busy(self) -> bool:
+        """Whether a whole request is worked on."""
+        return self._is_asked and self._stalled is None
+
+    @property
+    def _is_asked(self) -> bool:
         """Whether a whole request is not answered yet."""
         return self._answering is not None and not self._answering.more_body
 
@@ -119,6 +140,19 @@ class HttpConnection(TimedConnection):
             self._shed(self._answering)
         else:
             self._transport.abort()
+
+    def cut_off(self) -> None:
+        """Called by the backlog: close at once, others need the room."""
+        self._edge.count_closed("unread")
+        self._edge.connections.discard(self)
+        self._transport.abort()
+
+    def check(self, now: float) -> None:
+        """End what takes too long; whoever does not take its answers keeps no place from those who do."""
+        if self._stalled is not None:
+            for cycle in (self._stalled, *self._waiting):
+                self._edge.set_aside(cycle)
+        super().check(now)
 
     def shutdown(self) -> None:
         """The process stops: what has arrived is answered, with a word that it was the last.
@@ -174,16 +208,25 @@ class HttpConnection(TimedConnection):
 
     def _begin(self, cycle: Cycle) -> None:
         """Have a request answered; of a small one the whole is there, or its rest will never come."""
-        is_plain = cycle.plan is not None and cycle.is_whole and not self._flow.write_paused
-        if is_plain and self._edge.shortcut.take(cycle.plan, cycle):
+        if self._flow.write_paused:  # or answers would pile up that nobody takes
+            self._stalled = cycle
+            self._flow.pause_reading()
             return
-        if cycle.is_whole and not self._edge.take_on(cycle):
+        if cycle.plan is not None and cycle.is_whole and self._edge.shortcut.take(cycle.plan, cycle):
+            return
+        if not self._has_room(cycle):
             cycle.response_started = cycle.response_complete = True
             self._edge.end(cycle)
             self._edge.pacing.ask(partial(self._shed, cycle))
         else:
             cycle.is_begun = True
             self._edge.start(cycle.run(self._app))
+
+    def _has_room(self, cycle: Cycle) -> bool:
+        """Whether the application may have a request; the answer to a large one will be large, too."""
+        if not cycle.is_small and not self._edge.backlog.has_room(LARGE_BYTES):
+            return False
+        return not cycle.is_whole or self._edge.take_on(cycle)
 
     def _shed(self, cycle: Cycle) -> None:
         """Tell one who is too many."""
@@ -201,7 +244,9 @@ class HttpConnection(TimedConnection):
             return
         self._flow.resume_reading()
         if self._waiting:
-            self._start(self._waiting.popleft())
+            cycle = self._waiting.popleft()
+            self._edge.call_back(cycle)
+            self._start(cycle)
         elif self._deferred is not None:
             self._refuse(self._deferred)
         elif self._phase is IDLE:
@@ -210,6 +255,13 @@ class HttpConnection(TimedConnection):
     def write(self, data: bytes) -> None:
         """Called by a cycle: a part of its answer."""
         self._transport.write(data)
+
+    def admits(self, size: int) -> bool:
+        """Called by a cycle, before a large answer."""
+        if not self._edge.backlog.admit(size):
+            return False
+        self._large = size
+        return True
 
     def break_off(self) -> None:
         """Called by a cycle: its answer cannot be completed, and only the end of the connection says so."""

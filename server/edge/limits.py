@@ -39,6 +39,7 @@ class Limits:
         bytes_per_s: the lowest rate, of bodies and answers.
         max_body_bytes: the largest body that any endpoint takes.
         max_held_bytes: bodies in memory, of all requests together.
+        max_unsent_bytes: answers that are written and not taken, of all connections together.
         connections: open at once.
         connections_per_address: likewise, from one address.
         in_flight: whole requests being worked on at once.
@@ -54,6 +55,7 @@ class Limits:
     bytes_per_s: int
     max_body_bytes: int
     max_held_bytes: int
+    max_unsent_bytes: int
     connections: int
     connections_per_address: int
     in_flight: int
@@ -73,6 +75,7 @@ def limits_of(settings: Settings) -> Limits:
         bytes_per_s=rules.min_bytes_per_s,
         max_body_bytes=max(settings.requests.max_body_bytes, settings.requests.max_table_bytes),
         max_held_bytes=rules.max_held_bytes,
+        max_unsent_bytes=rules.max_unsent_bytes,
         connections=rules.max_connections,
         connections_per_address=rules.max_connections_per_address,
         in_flight=settings.admission.max_in_flight,

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Final
+
+SOON_S: Final = 1.0
+"""Before that nobody's pace is known: the first bytes may be on their way around the world."""
 
 
 @dataclass(slots=True)
@@ -31,6 +36,16 @@ class Progress:
         """The other side was told to wait: that time does not count."""
         self.began += now - self.last
         self.last = now
+
+    def needs_s(self, rest: int, now: float) -> float:
+        """Seconds for so many bytes more at the pace so far; none before that can be told.
+
+        >>> Progress(began=0.0, moved=1000).needs_s(5000, now=2.0)
+        10.0
+        """
+        if now < self.began + SOON_S:
+            return 0.0
+        return rest * (now - self.began) / self.moved if self.moved else math.inf
 
     def is_too_slow(self, now: float, patience_s: float, bytes_per_s: int) -> bool:
         """Nothing moved for `patience_s`, or on average less than the rate since then.

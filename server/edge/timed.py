@@ -6,6 +6,8 @@ spends nothing on its deadlines. What an end looks like is for the subclass: see
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from server.edge.cycle import Cycle
@@ -30,7 +32,10 @@ class TimedConnection(RequestReader):
         self._reading: tuple[Cycle | None, Progress] | None = None
         """The body that was being read when time was last looked at."""
         self._writing: Progress | None = None
+        """The answers that were being taken when time was last looked at."""
         self._taken_before = 0
+        self._large = 0
+        """Bytes of the large answer that was written last, unless it is all taken."""
 
     def check(self, now: float) -> None:
         """End what takes too long."""
@@ -50,6 +55,23 @@ class TimedConnection(RequestReader):
                 self._fail(RequestTimeoutError("head of the request"))
         else:
             self._check_idle(now)
+
+    @property
+    def kept(self) -> int:
+        """Bytes of answers that are in memory for the caller: a large one is, until all of it is taken."""
+        unsent = self._transport.unsent
+        self._large = self._large if unsent else 0
+        return max(self._large, unsent)
+
+    def needs_s(self) -> float:
+        """Seconds until the caller has taken them, at its pace so far; none while it is too early to tell."""
+        if self._writing is None:
+            return 0.0
+        return self._writing.needs_s(self._transport.unsent, self._edge.clock.now)
+
+    @abstractmethod
+    def cut_off(self) -> None:
+        """Close at once, and keep nothing."""
 
     def _check_idle(self, now: float) -> None:
         if self._transport.unsent or self._transport.is_closing():
@@ -80,6 +102,7 @@ class TimedConnection(RequestReader):
         if not self._transport.unsent:
             self._writing = None
             return False
+        self._edge.backlog.note(self)
         taken, limits = self._transport.taken, self._edge.limits
         if self._writing is None:
             self._taken_before, self._writing = taken, Progress(now)

@@ -25,18 +25,29 @@ class MeasuredTransport:
             self._written += len(data)
             self._transport.write(data)
 
+    def wait(self) -> None:
+        """Called when there is more to write than the caller takes for now."""
+
+    def go_on(self) -> bool:
+        """Called when the caller has taken it, all but a little.
+
+        Returns:
+            Whether nothing else waits to be written.
+        """
+        return True
+
     def close(self) -> None:
         """Close once everything is written."""
         self._transport.close()
 
     def close_writing(self) -> None:
-        """Say that nothing more comes, once everything is written; go on reading where that is possible."""
+        """Say that nothing more comes, once everything is written; go on reading where that is possible.
+
+        TLS knows no half: see `sliced.py`.
+        """
         if self._transport.is_closing():
             return
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-        else:  # TLS
-            self._transport.close()
+        self._transport.write_eof()
 
     def abort(self) -> None:
         """Close now, whatever is not written yet."""

@@ -20,6 +20,7 @@ KEYS = (
     "TAUSERVE_WRITE_TIMEOUT_S",
     "TAUSERVE_MIN_BYTES_PER_S",
     "TAUSERVE_MAX_HELD_BYTES",
+    "TAUSERVE_MAX_UNSENT_BYTES",
 )
 MOST_BY_DEFAULT = 8192
 RESERVED_FILES = 128
@@ -50,6 +51,7 @@ class EdgeRules:
         write_s: without the caller taking a byte of its answer.
         min_bytes_per_s: the lowest rate of bodies and answers.
         max_held_bytes: bodies in memory, of all requests together.
+        max_unsent_bytes: answers in memory that callers have not taken, of all connections together.
     """
 
     max_connections: int = field(default_factory=lambda: min(MOST_BY_DEFAULT, connections_possible()))
@@ -61,6 +63,7 @@ class EdgeRules:
     write_s: int = 10
     min_bytes_per_s: int = 8 * 1024
     max_held_bytes: int = 256 * 2**20
+    max_unsent_bytes: int = 256 * 2**20
 
     @classmethod
     def read(cls, read: Reader) -> Self:
@@ -91,4 +94,5 @@ class EdgeRules:
             write_s=read.whole("TAUSERVE_WRITE_TIMEOUT_S", default.write_s, most=_MOST_S),
             min_bytes_per_s=read.whole("TAUSERVE_MIN_BYTES_PER_S", default.min_bytes_per_s, most=2**31),
             max_held_bytes=read.whole("TAUSERVE_MAX_HELD_BYTES", default.max_held_bytes, most=2**40),
+            max_unsent_bytes=read.whole("TAUSERVE_MAX_UNSENT_BYTES", default.max_unsent_bytes, most=2**40),
         )

@@ -54,6 +54,10 @@ class Outlet:
         """Keep."""
         self.sent += data
 
+    def admits(self, size: int) -> bool:  # noqa: ARG002 - the protocol's
+        """Any answer."""
+        return True
+
     def finish(self, *, keep_alive: bool) -> None:  # noqa: ARG002 - the protocol's
         """The answer is whole; the cycle says when it is done."""
 

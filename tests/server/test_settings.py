@@ -61,6 +61,7 @@ WRONG = {
     "TAUSERVE_WRITE_TIMEOUT_S": ("0", "4000"),
     "TAUSERVE_MIN_BYTES_PER_S": ("0", "1k"),
     "TAUSERVE_MAX_HELD_BYTES": ("0", "1GiB"),
+    "TAUSERVE_MAX_UNSENT_BYTES": ("0", "1GiB"),
     "TAUSERVE_MAX_IN_FLIGHT": ("0", "x"),
     "TAUSERVE_INFERENCE_THREADS": ("0", "all", "2000"),
     "TAUSERVE_MAX_WAITING": ("0", "many"),
@@ -133,6 +134,7 @@ def test_every_variable_is_read() -> None:
             "TAUSERVE_WRITE_TIMEOUT_S": "17",
             "TAUSERVE_MIN_BYTES_PER_S": "18",
             "TAUSERVE_MAX_HELD_BYTES": "19",
+            "TAUSERVE_MAX_UNSENT_BYTES": "21",
             "TAUSERVE_MAX_IN_FLIGHT": "20",
             "TAUSERVE_INFERENCE_THREADS": "3",
             "TAUSERVE_MAX_WAITING": "5",
@@ -147,7 +149,7 @@ def test_every_variable_is_read() -> None:
     assert Execution("step-functions", "run-1", "2025-01-01T00:00:00Z") == settings.execution
     assert ("::1", 9000, ("a", "b")) == (settings.host, settings.port, settings.loading.preload)
     assert RequestRules(MissingPolicy.REJECT, 1000, 7, 2000, 70, "a") == settings.requests
-    assert EdgeRules(11, 12, 13, 14, 15, 16, 17, 18, 19) == settings.edge
+    assert EdgeRules(11, 12, 13, 14, 15, 16, 17, 18, 19, 21) == settings.edge
     assert (
         AdmissionRules(max_in_flight=20, threads=3, max_waiting=5, max_wait_ms=250, timeout_s=9)
         == settings.admission
