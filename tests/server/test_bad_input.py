@@ -145,6 +145,19 @@ def test_a_number_out_of_range_is_422(server: Running) -> None:
     check_alive(server)
 
 
+@pytest.mark.parametrize("number", ["1e400", "-1e400"])
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_number_out_of_range_in_a_whole_record_is_422(server: Running, number: str, n: int) -> None:
+    """Records that lack nothing are looked at on a way of their own."""
+    records = expected(FOREST).records()[:n]
+    good = records[-1][NAME]
+    body = json.dumps(records).replace(f'"{NAME}": {good}', f'"{NAME}": {number}')
+    assert number in body
+    error = check_error(post(server, body.encode()), 422, "invalid_value")
+    assert "a finite number" in str(error["message"])
+    check_alive(server)
+
+
 def test_a_misspelt_feature_names_the_nearest(server: Running) -> None:
     """So that the caller sees what was meant."""
     error = check_error(post(server, json.dumps({NAME[:-2]: 1.0}).encode()), 422, "unknown_feature")

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
 
+from server.edge.edge import Edge
+from server.edge.http import HttpConnection
+from server.edge.limits import limits_of
+from server.errors import BodyTooLargeError, ServerError
+from server.metrics import Metrics
+from server.settings import Settings
 from tests.server.memory import forget_peak, peak_mib
 from tests.server.running import Running
 from tests.server.test_bad_input import check_alive
+from tests.server.test_edge_pacing import Nothing
 from tests.server.test_edge_requests import CHUNKED, POST, RECORD
 from tests.server.wire import (
     GET,
     HOST,
     SMUGGLED,
+    Wire,
     connection,
     exchange,
     read_reply,
@@ -60,6 +72,34 @@ def test_a_body_nobody_reads_has_the_same_cap(server: Running, framing: str) -> 
     assert (413 if framing == "length" else 404) == reply.status
     assert peak_mib(server) < before + 16
     check_alive(server)
+
+
+def test_chunks_beyond_the_cap_are_refused_though_nobody_reads() -> None:
+    """By the edge itself: what does not read it in the end is told why, and it is not kept."""
+
+    async def ask() -> None:
+        told, ended = list[ServerError](), asyncio.Event()
+
+        async def busy(_scope: Scope, receive: Receive, _send: Send) -> None:
+            await ended.wait()
+            try:
+                await receive()
+            except ServerError as error:
+                told.append(error)
+
+        limits = replace(limits_of(Settings.from_environ({})), max_body_bytes=1000)
+        edge = Edge(limits, Metrics(lambda: 0), ServerState(), Nothing())
+        protocol, wire = HttpConnection(edge, busy), Wire()
+        protocol.connection_made(wire)
+        protocol.data_received(CHUNKED)
+        for _ in range(20):
+            protocol.data_received(b"64\r\n" + b" " * 100 + b"\r\n")
+        assert 1000 == edge.held
+        ended.set()
+        await asyncio.wait(edge.state.tasks, timeout=20)
+        assert [1000] == [error.limit for error in told if isinstance(error, BodyTooLargeError)]
+
+    asyncio.run(ask())
 
 
 def test_a_million_chunks_of_one_byte(server: Running) -> None:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
 
+from server.edge.cycle import Cycle
+from server.edge.edge import Edge
+from server.edge.http import HttpConnection
+from server.edge.limits import limits_of
 from server.edge.pacing import A_SECOND, MOST_S, STEP_S, Pacing
+from server.metrics import Metrics
+from server.settings import Settings
+from tests.server.test_edge_requests import POST
+from tests.server.wire import Wire, replies
 
 AT_ONCE = round(A_SECOND * STEP_S)
 
@@ -39,6 +52,42 @@ class _Loop:
 def _refused(pacing: Pacing, n: int, into: list[int]) -> None:
     for i in range(n):
         pacing.ask(partial(into.append, i))
+
+
+class Nothing:
+    """No shortcut at all."""
+
+    def plan(self, _scope: Mapping[str, Any]) -> None:
+        """None."""
+
+    def take(self, _plan: Any, _cycle: Cycle) -> bool:
+        """Never asked."""
+        raise NotImplementedError
+
+
+async def _never(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize("limit", ["in_flight", "in_threads"])
+def test_the_edge_lets_refusals_wait_for_their_turn(limit: str) -> None:
+    """Of requests, and of those that need a thread: no more than may go out at once, then the others."""
+
+    async def crowd() -> None:
+        limits = replace(limits_of(Settings.from_environ({})), **{limit: 0})
+        edge, loop = Edge(limits, Metrics(lambda: 0), ServerState(), Nothing()), _Loop()
+        edge.pacing = Pacing(loop)
+        wires = [Wire() for _ in range(AT_ONCE + 20)]
+        for wire in wires:
+            protocol = HttpConnection(edge, _never)
+            protocol.connection_made(wire)
+            protocol.data_received(POST + b"Content-Length: 2\r\n\r\n{}")
+        assert [True] * AT_ONCE + [False] * 20 == [bool(wire.written) for wire in wires]
+        loop.run(1.0)
+        told = [reply for wire in wires for reply in replies(wire.written)]
+        assert [(503, "overloaded")] * len(wires) == [(reply.status, reply.error["code"]) for reply in told]
+
+    asyncio.run(crowd())
 
 
 def test_the_first_are_refused_at_once() -> None:

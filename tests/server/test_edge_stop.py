@@ -30,7 +30,7 @@ from tests.server.running import serving
 from tests.server.test_admission import MANY, NAME
 from tests.server.test_edge_requests import POST
 from tests.server.test_process import _until_refused
-from tests.server.wire import Reply, connection, is_closed, read_reply, read_to_end, replies, send
+from tests.server.wire import Reply, Wire, connection, is_closed, read_reply, read_to_end, replies, send
 
 BODY = json.dumps([{NAME: 1.0}] * 200).encode()
 REQUEST = POST + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
@@ -154,33 +154,6 @@ def test_a_request_on_its_way_is_answered(good_mirror: MirrorFolder, tmp_path: P
         (reply,) = replies(read_to_end(caller))
         assert (200, 1) == (reply.status, json.loads(reply.body)["n_samples"])
         assert 0 == server.process.wait(20)
-
-
-class Wire(asyncio.Transport):
-    """A connection that is all there, and nowhere."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written, self.is_over = b"", False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Keep."""
-        self.written += data
-
-    def close(self) -> None:
-        """Remember."""
-        self.is_over = True
-
-    abort = close
-
-    def is_closing(self) -> bool:
-        """Whether it was closed."""
-        return self.is_over
-
-    def pause_reading(self) -> None:
-        """Nothing to do: what arrives is called for."""
-
-    resume_reading = pause_reading
 
 
 class Echo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -103,3 +104,30 @@ def read_reply(caller: socket.socket) -> Reply:
 def is_closed(caller: socket.socket) -> bool:
     """Whether the server closes the connection, having said nothing."""
     return read_to_end(caller) == b""
+
+
+class Wire(asyncio.Transport):
+    """A connection that is all there, and nowhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written, self.is_over = b"", False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Keep."""
+        self.written += data
+
+    def close(self) -> None:
+        """Remember."""
+        self.is_over = True
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        """Whether it was closed."""
+        return self.is_over
+
+    def pause_reading(self) -> None:
+        """Nothing to do: what arrives is called for."""
+
+    resume_reading = pause_reading
