@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import chain
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -72,6 +73,15 @@ class Listed(NamedTuple):
 
     rows: Sequence[Sequence[float]]
     imputed: tuple[tuple[str, ...], ...]
+
+
+def block(rows: Sequence[Sequence[float]]) -> FloatArray:
+    """Put n rows of d numbers, each of which a float can hold, into one (n, d) array; n > 0.
+
+    Numpy would look through all of them twice to find out what they are.
+    """
+    values: FloatArray = np.fromiter(chain.from_iterable(rows), dtype=np.float64)
+    return values.reshape(len(rows), -1)
 
 
 class Encoded(NamedTuple):
@@ -137,7 +147,7 @@ class FeatureSchema:
             NoKnownFeatureError: a row without any value.
         """
         if (rows := self._complete_rows(records)) is not None:
-            return Encoded(np.array(rows, dtype=np.float64), ((),) * len(rows))
+            return Encoded(block(rows), ((),) * len(rows))
         return self._encode_incomplete(records, policy)
 
     def list_records(self, records: Sequence[Mapping[str, object]], policy: MissingPolicy) -> Listed:

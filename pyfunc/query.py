@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from pyfunc.errors import OptionError
 
 DEFAULT_FROM, DEFAULT_TO = 0.0, 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class EffectQuery:
-    """A validated question.
+class EffectQuery(NamedTuple):
+    """A validated question; those who ask the same are asked together.
 
     Attributes:
         contrast: treatment change T1 - T0, one number a treatment, in treatment units; None asks for the
@@ -81,7 +80,7 @@ def signature_query(n_treatments: int, params: Mapping[str, object]) -> EffectQu
         confidence = None
     query = effect_query(n_treatments, treatment_from=start, treatment_to=end, confidence=confidence)
     if start in (None, DEFAULT_FROM, [DEFAULT_FROM]) and end in (None, DEFAULT_TO, [DEFAULT_TO]):
-        return POINT if query.confidence is None else replace(query, contrast=None)
+        return POINT if query.confidence is None else query._replace(contrast=None)
     return query
 
 

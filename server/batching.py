@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyfunc.answer import FloatArray, Prediction
+from pyfunc.features import block
 from pyfunc.model import HybridCausalModel
 from pyfunc.query import EffectQuery
 from server.codecs import Lists
@@ -99,7 +100,7 @@ class Batcher:
 def _answer(model: HybridCausalModel, query: EffectQuery, askers: Sequence[Asker]) -> None:
     try:
         began = time.perf_counter()
-        x = np.array([row for one in askers for row in one.rows], dtype=np.float64)
+        x = block([row for one in askers for row in one.rows])
         beyond, prediction = model.reach.beyond(x), model.predict(x, query)
         batch = Batch(x, beyond, prediction, Lists.of(prediction), began, time.perf_counter())
     except Exception as exc:

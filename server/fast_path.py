@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pyfunc.answer import FloatArray
 from pyfunc.errors import NonFiniteAnswerError
-from pyfunc.features import Encoded
+from pyfunc.features import Encoded, block
 from pyfunc.query import EffectQuery
 from server.access.callers import ANYONE
 from server.access.gate import Credential, Gate, credential_of
@@ -170,7 +170,7 @@ class _Asking:
 
     def _refuse(self, error: Exception) -> None:
         if isinstance(error, NonFiniteAnswerError):
-            model, x = self._entry.model, np.array(self.rows, dtype=np.float64)
+            model, x = self._entry.model, block(self.rows)
             error = blame(model, self._question(x, model.reach.beyond(x)), error)
         context, reporter = self._context, self._path.reporter
         status, headers, body = reporter.answer_to(error, self._cycle.scope["path"], context)

@@ -7,7 +7,7 @@ all of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -244,7 +244,7 @@ def blame(model: HybridCausalModel, question: Question, error: NonFiniteAnswerEr
 
 def _is_finite_without_contrast(model: HybridCausalModel, question: Question, row: int) -> bool:
     try:
-        model.predict(question.encoded.x[row : row + 1], replace(question.query, contrast=None))
+        model.predict(question.encoded.x[row : row + 1], question.query._replace(contrast=None))
     except NonFiniteAnswerError:
         return False
     return True

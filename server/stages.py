@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from enum import StrEnum
+from enum import IntEnum, auto
+from itertools import chain
 
 import numpy as np
+from numpy.typing import NDArray
 from prometheus_client.core import HistogramMetricFamily, Metric
 
+from pyfunc.answer import FloatArray
 from server.buckets import cumulative
 
 ENDS_S = (5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.5, 2.5)
 """Upper ends of the buckets: parsing a record takes some microseconds, asking for a million some seconds."""
-
+_WIDTH = len(ENDS_S) + 1
 
 ASIDE = 256
 """Requests put aside before they are counted."""
 
 
-class Stage(StrEnum):
+class Stage(IntEnum):
     """What is done with a body, in this order; large requests wait in `queue` before anything else."""
 
-    PARSE = "parse"
-    VALIDATE = "validate"
-    QUEUE = "queue"
-    INFER = "infer"
-    SERIALISE = "serialise"
+    PARSE = 0
+    VALIDATE = auto()
+    QUEUE = auto()
+    INFER = auto()
+    SERIALISE = auto()
+
+    @property
+    def label(self) -> str:
+        """Its name in metrics and traces."""
+        return self.name.lower()
 
 
 Lap = tuple[Stage, float, float]
@@ -64,9 +72,9 @@ class StageTimes:
 
     def __init__(self) -> None:
         """Start at zero."""
-        self._counts = {stage: np.zeros(len(ENDS_S) + 1, dtype=np.int64) for stage in Stage}
-        """How many in each bucket and above the last."""
-        self._seconds = dict.fromkeys(Stage, 0.0)
+        self._counts: NDArray[np.int64] = np.zeros((len(Stage), _WIDTH), dtype=np.int64)
+        """Of each stage, how many in each bucket and above the last."""
+        self._seconds: FloatArray = np.zeros(len(Stage))
         self._aside: list[Sequence[Lap]] = []
 
     def count(self, laps: Sequence[Lap]) -> None:
@@ -81,16 +89,15 @@ class StageTimes:
             "tauserve_stage_seconds", "Time an answered request spent in a stage.", labels=("stage",)
         )
         self._count_aside()
-        for stage, counts in self._counts.items():
-            family.add_metric((stage,), cumulative(ENDS_S, counts.tolist()), self._seconds[stage])
+        for stage in Stage:
+            buckets = cumulative(ENDS_S, self._counts[stage].tolist())
+            family.add_metric((stage.label,), buckets, float(self._seconds[stage]))
         yield family
 
     def _count_aside(self) -> None:
-        seconds: dict[Stage, list[float]] = {stage: [] for stage in Stage}
-        for laps in self._aside:
-            for stage, start, end in laps:
-                seconds[stage].append(end - start)
-        self._aside = []
-        for stage, values in seconds.items():
-            self._counts[stage] += np.bincount(np.searchsorted(ENDS_S, values), minlength=len(ENDS_S) + 1)
-            self._seconds[stage] += sum(values)
+        flat, self._aside = list(chain.from_iterable(chain.from_iterable(self._aside))), []
+        stages = np.fromiter(flat[::3], dtype=np.intp)
+        seconds = np.fromiter(flat[2::3], dtype=np.float64) - np.fromiter(flat[1::3], dtype=np.float64)
+        cells = stages * _WIDTH + np.searchsorted(ENDS_S, seconds)
+        self._counts += np.bincount(cells, minlength=self._counts.size).reshape(self._counts.shape)
+        self._seconds += np.bincount(stages, seconds, minlength=len(Stage))

@@ -65,7 +65,7 @@ class Traces:
             return None
         within = trace.set_span_in_context(span, Context())
         for stage, start, end in request.laps:
-            self._tracer.start_span(stage.value, context=within, start_time=at(start)).end(at(end))
+            self._tracer.start_span(stage.label, context=within, start_time=at(start)).end(at(end))
         if request.status >= _SERVER_FAULT:
             span.set_status(Status(StatusCode.ERROR))
         span.end(at(request.ended))
