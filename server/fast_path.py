@@ -99,8 +99,9 @@ class FastPath:
             if self._gate is not None:
                 self._gate.admit(context, caller)
             context.route = ROUTE
-            context.facts.update(model_id=entry.ref.model_id, version=entry.ref.version)
-            caller.check(entry.ref.model_id)
+            model_id = context.facts["model_id"] = entry.ref.model_id
+            context.facts["version"] = entry.ref.version
+            caller.check(model_id)
             query = asking.read(self._policy)
         except Exception as exc:
             asking.failed(exc)

@@ -72,7 +72,7 @@ class Gate:
             TooManyRequestsError: the caller's allowance is used up.
         """
         context.caller = caller
-        context.facts.update(caller=caller.name, credential=caller.credential)
+        context.facts["caller"], context.facts["credential"] = caller.name, caller.credential
         rate = caller.requests_per_minute
         if rate is not None and (wait_s := self._allowances.wait_s((caller.is_token, caller.name), rate)):
             context.route = OVER_ALLOWANCE
