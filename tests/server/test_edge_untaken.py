@@ -109,9 +109,19 @@ def test_the_second_waits_until_the_first_is_taken(start: Start) -> None:
         assert [LARGE, 1000, 2000] == [len(reply.body) for reply in replies(read_to_end(caller))]
 
 
+def test_whoever_does_not_take_its_answer_makes_room(start: Start) -> None:
+    """It has asked for more, but it is not waiting for that."""
+    with start(replace(LIMITS, connections=1)) as edge, edge.caller() as caller:
+        send(caller, asked(LARGE) + asked(1000))
+        assert b"HTTP/1.1 200" == caller.recv(12)
+        with edge.caller() as other:
+            send(other, asked(10, CLOSE))
+            assert [10] == [len(reply.body) for reply in replies(read_to_end(other))]
+
+
 def test_who_takes_nothing_is_let_go(start: Start) -> None:
-    """After the seconds without progress."""
-    with start(replace(LIMITS, write_s=0.5)) as edge, edge.caller() as caller:
+    """After the seconds without progress; it is not taken for idle."""
+    with start(replace(LIMITS, write_s=0.5, idle_s=60.0)) as edge, edge.caller() as caller:
         send(caller, asked(LARGE))
         until(lambda: len(edge.writer.begun) == 1)
         with edge.caller() as other:
