@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -144,13 +145,8 @@ class Workers:
 
     def _serve(self, worker: _Worker) -> None:
         while (job := self._next(worker)) is not None:
-            try:
-                result = job.work()
-            except BaseException as exc:  # the caller's to judge; the thread must live on
-                _tell(job, _fail, exc)
-            else:
-                _tell(job, _answer, result)
-            del job  # lets go of body and answer while waiting for the next
+            _do(job)
+            del job  # lets go of the body while waiting for the next
 
     def _next(self, worker: _Worker) -> _Job[Any] | None:
         with self._changed:
@@ -164,6 +160,27 @@ class Workers:
                 if not job.is_over and time.monotonic() < job.begin_before:
                     job.worker = worker
                     return job
+
+
+def _do(job: _Job[Any]) -> None:
+    """Call and tell; nothing is held on to, neither the answer nor what an error's frames know."""
+    try:
+        result = job.work()
+    except BaseException as exc:  # the caller's to judge; the thread must live on
+        _forget_locals(exc)
+        _tell(job, _fail, exc)
+    else:
+        _tell(job, _answer, result)
+
+
+def _forget_locals(error: BaseException) -> None:
+    """An error may live until the next garbage collection, and whole tables with it; its lines stay."""
+    chain: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and following not in chain:  # one may be raised from itself
+        traceback.clear_frames(following.__traceback__)
+        chain.append(following)
+        following = following.__cause__ or following.__context__
 
 
 def _tell(job: _Job[Any], how: Callable[[asyncio.Future[Any], Any], None], outcome: object) -> None:

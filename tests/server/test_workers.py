@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from typing import TypeVar
@@ -181,3 +183,36 @@ def test_a_caller_who_leaves_is_not_worked_for(gate: threading.Event) -> None:
 
     assert 1 == run(main)
     assert [] == begun
+
+
+class Table:
+    """Something large."""
+
+
+def test_nothing_is_held_on_to() -> None:
+    """A thread that waits for more work has neither its last answer nor what its last error's frames knew."""
+    kept = weakref.WeakSet[Table]()
+
+    def answer() -> Table:
+        kept.add(table := Table())
+        return table
+
+    def fail() -> None:
+        kept.add(table := Table())
+        error = ValueError(type(table).__name__)
+        raise error from error
+
+    async def main() -> None:
+        workers = pool()
+        await workers.run(answer)
+        await until(lambda: not kept)
+        with pytest.raises(ValueError, match="Table"):
+            await workers.run(fail)
+        await until(lambda: not kept)
+
+    gc.disable()  # or a cycle that waits for the collector might pass for nothing
+    try:
+        run(main)
+    finally:
+        gc.enable()
+    assert 0 == len(kept)
