@@ -29,6 +29,9 @@ MAX_CHUNK = 64
 """Rows in one run of the graph: what trees give for more fits neither the cache nor what an allocator keeps
 at hand, and fresh pages cost more than comparisons."""
 
+MAX_BLOCK = 64 * MAX_CHUNK
+"""Rows whose points are solved together: what the graph gives and the algebra between take ten times as much
+memory as the answers."""
 
 SMALL = 32
 """Rows up to which Python's arithmetic is quicker than numpy's."""
@@ -94,17 +97,20 @@ class Engine:
         if query.confidence is not None and not self._has_interval:
             raise IntervalUnavailableError
         if query.confidence is None:
-            prediction = self._points(self._run_all(x), query)
+            blocks = [self._points(self._run_all(block), query) for block in _parts(x, MAX_BLOCK)]
+            prediction = join(blocks)
         else:
-            prediction = join([self._intervals(chunk, query, query.confidence) for chunk in _chunks(x)])
+            prediction = join(
+                [self._intervals(chunk, query, query.confidence) for chunk in _parts(x, MAX_CHUNK)]
+            )
         _check_finite(prediction)
         return prediction
 
     def _run_all(self, x: FloatArray) -> list[FloatArray]:
-        """The graph's answers for points, of all rows."""
+        """The graph's answers for points, of a block."""
         if len(x) <= MAX_CHUNK:
             return list(self._session.run(self._point_outputs, {"x": x}))
-        runs = [self._session.run(self._point_outputs, {"x": chunk}) for chunk in _chunks(x)]
+        runs = [self._session.run(self._point_outputs, {"x": chunk}) for chunk in _parts(x, MAX_CHUNK)]
         axes = [1 if self._is_forest else 0] + [0] * len(self._nets)
         return [
             np.concatenate(parts, axis=axis)
@@ -166,9 +172,9 @@ def _solve(moments: FloatArray) -> LocalSolution:
     return solve_moments(moments.transpose(1, 0, 2).reshape(-1, moments.shape[2]))
 
 
-def _chunks(x: FloatArray) -> Iterator[FloatArray]:
-    for start in range(0, len(x), MAX_CHUNK):
-        yield x[start : start + MAX_CHUNK]
+def _parts(x: FloatArray, rows: int) -> Iterator[FloatArray]:
+    for start in range(0, max(len(x), 1), rows):
+        yield x[start : start + rows]
 
 
 def _check_finite(prediction: Prediction) -> None:

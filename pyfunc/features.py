@@ -27,6 +27,7 @@ from pyfunc.errors import (
     UnknownFeatureError,
     UnknownLevelError,
 )
+from pyfunc.imputed import Imputed
 
 MISSING_LEVEL = "__NA__"
 """The level a trainer gives to rows without a category."""
@@ -72,7 +73,7 @@ class Listed(NamedTuple):
     """
 
     rows: Sequence[Sequence[float]]
-    imputed: tuple[tuple[str, ...], ...]
+    imputed: Imputed
 
 
 def block(rows: Sequence[Sequence[float]]) -> FloatArray:
@@ -93,7 +94,7 @@ class Encoded(NamedTuple):
     """
 
     x: FloatArray
-    imputed: tuple[tuple[str, ...], ...]
+    imputed: Imputed
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class FeatureSchema:
             NoKnownFeatureError: a row without any value.
         """
         if (rows := self._complete_rows(records)) is not None:
-            return Encoded(block(rows), ((),) * len(rows))
+            return Encoded(block(rows), Imputed(self.names, len(rows)))
         return self._encode_incomplete(records, policy)
 
     def list_records(self, records: Sequence[Mapping[str, object]], policy: MissingPolicy) -> Listed:
@@ -157,7 +158,7 @@ class FeatureSchema:
             As `encode_records`.
         """
         if (rows := self._complete_rows(records)) is not None:
-            return Listed(rows, ((),) * len(rows))
+            return Listed(rows, Imputed(self.names, len(rows)))
         encoded = self._encode_incomplete(records, policy)
         return Listed(encoded.x.tolist(), encoded.imputed)
 
@@ -248,39 +249,38 @@ class FeatureSchema:
         return rows if rows and math.isfinite(total) else None
 
     def _complete(self, x: FloatArray, policy: MissingPolicy) -> Encoded:
+        """Fill in what is missing, in place."""
         missing = np.isnan(x)
         if not missing.any():
-            return Encoded(x, ((),) * len(x))
+            return Encoded(x, Imputed(self.names, len(x)))
         if (empty := missing.all(axis=1)).any():
             raise NoKnownFeatureError(int(empty.argmax()))
-        imputed = self._all_missing_names(missing)
-        if policy is MissingPolicy.REJECT and (rows := [i for i, names in enumerate(imputed) if names]):
-            raise MissingFeatureError(rows[0], imputed[rows[0]])
-        fill = self.means if policy is MissingPolicy.IMPUTE else np.zeros(len(self.columns))
+        mask = self._missing_names(missing)
+        imputed = Imputed(self.names, len(x), mask)
+        if policy is MissingPolicy.REJECT and (lacking := mask.any(axis=1)).any():
+            row = int(lacking.argmax())
+            raise MissingFeatureError(row, imputed[row])
         for category, members in self._groups.values():
             absent = missing[:, members].all(axis=1)
             x[:, members] = np.where(missing[:, members], 0.0, x[:, members])
             if MISSING_LEVEL in category.levels:
                 x[absent, members[category.levels.index(MISSING_LEVEL)]] = 1.0
-        return Encoded(np.where(np.isnan(x), fill, x), imputed)
+            missing[:, members] = False
+        fill = self.means if policy is MissingPolicy.IMPUTE else np.zeros(len(self.columns))
+        np.copyto(x, fill, where=missing)
+        return Encoded(x, imputed)
 
-    def _all_missing_names(self, missing: NDArray[np.bool_]) -> tuple[tuple[str, ...], ...]:
-        """For each row its names without a value; of many rows that lack the same, looked up once."""
-        known: dict[bytes, tuple[str, ...]] = {}
-        found = []
-        for row in missing:
-            key = row.tobytes()
-            if (names := known.get(key)) is None:
-                names = known[key] = self._missing_names(row)
-            found.append(names)
-        return tuple(found)
-
-    def _missing_names(self, missing: NDArray[np.bool_]) -> tuple[str, ...]:
-        """Names without a value in a row; a category counts as missing when none of its columns has one."""
-        absent = {name for name, (_, members) in self._groups.items() if missing[members].all()} | {
-            self.columns[i] for i in self._numeric[missing[self._numeric]]
-        }
-        return tuple(name for name in self.names if name in absent)
+    def _missing_names(self, missing: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(n, len(names)): a category counts as missing when none of its columns has a value."""
+        if not self._groups:
+            return missing
+        mask = np.empty((len(missing), len(self.names)), dtype=np.bool_)
+        for place, name in enumerate(self.names):
+            if name in self._groups:
+                mask[:, place] = missing[:, self._groups[name][1]].all(axis=1)
+            else:
+                mask[:, place] = missing[:, self._position[name]]
+        return mask
 
 
 def _number(row: int, name: str, value: object) -> float:

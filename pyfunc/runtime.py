@@ -20,6 +20,7 @@ MODULES = (
     "errors",
     "features",
     "golden",
+    "imputed",
     "loader",
     "model",
     "query",

@@ -214,8 +214,8 @@ def encode_answer(
         answer["effect_interval"] = {"lower": _shaped(lists.lower[part]), "upper": _shaped(lists.upper[part])}
     if lists.standard_error is not None:
         answer["standard_error"] = _shaped(lists.standard_error[part])
-    if any(encoded.imputed):
-        answer["imputed_features"] = encoded.imputed
+    if encoded.imputed.total:
+        answer["imputed_features"] = list(encoded.imputed)
     if warnings:
         answer["warnings"] = warnings
     return orjson.dumps(answer)

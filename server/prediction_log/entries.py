@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, fields
 
 from pyfunc.answer import FloatArray, Prediction
+from pyfunc.imputed import Imputed
 from pyfunc.model import HybridCausalModel
 from pyfunc.query import EffectQuery
 from server.catalog import Ref
@@ -38,7 +39,7 @@ class Entry:
     columns: tuple[str, ...]
     effect_names: tuple[str, ...]
     x: FloatArray
-    imputed: tuple[tuple[str, ...], ...]
+    imputed: Imputed
     query: EffectQuery
     prediction: Prediction
     size_bytes: int
@@ -68,7 +69,7 @@ def entry_of(
         for values in (getattr(kept, part.name) for part in fields(Prediction))
         if values is not None
     )
-    names = sum(map(len, encoded.imputed))
+    names = encoded.imputed.total
     return Entry(
         time_ms=time.time_ns() // 10**6,
         request_id=request_id,

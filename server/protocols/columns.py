@@ -11,9 +11,10 @@ import numpy as np
 
 from pyfunc.answer import FloatArray, IntArray, Prediction
 from pyfunc.features import Encoded
+from pyfunc.imputed import Imputed
 
-Column = FloatArray | IntArray | Sequence[Sequence[str]] | None
-"""(n, k) or (n, r): a list a row; (n,): a number a row; n lists of names; None: null in every row."""
+Column = FloatArray | IntArray | Imputed | None
+"""(n, k) or (n, r): a list a row; (n,): a number a row; names of each row; None: null in every row."""
 
 
 def answer_columns(prediction: Prediction, encoded: Encoded) -> Mapping[str, Column]:
@@ -33,9 +34,10 @@ def answer_columns(prediction: Prediction, encoded: Encoded) -> Mapping[str, Col
     return columns
 
 
-def as_lists(column: Column, n: int) -> Sequence[object]:
-    """A column's n cells as JSON takes them."""
+def as_lists(column: Column, start: int, end: int) -> Sequence[object]:
+    """The cells of these rows as JSON takes them."""
     if column is None:
-        return [None] * n
-    values: Sequence[object] = column.tolist() if isinstance(column, np.ndarray) else column
+        return [None] * (end - start)
+    part = column[start:end]
+    values: Sequence[object] = part.tolist() if isinstance(part, np.ndarray) else part
     return values

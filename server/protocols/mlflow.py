@@ -7,6 +7,7 @@ ignores, two forms at once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 
 import orjson
 
@@ -19,6 +20,8 @@ from server.errors import TooManyRowsError
 from server.protocols.columns import answer_columns, as_lists
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+_RUN_ROWS = 1000
+"""Records that are objects of Python's at a time."""
 _SPLIT_KEYS = frozenset({"index", "columns", "data"})
 
 
@@ -55,10 +58,16 @@ def encode_predictions(
     prediction: Prediction, encoded: Encoded, warnings: Sequence[Mapping[str, object]] = ()
 ) -> bytes:
     """Write one record a row, with MLflow's columns; null where an interval was not asked for."""
-    columns = answer_columns(prediction, encoded)
-    cells = [as_lists(column, len(encoded.x)) for column in columns.values()]
-    rows = [dict(zip(columns, row, strict=True)) for row in zip(*cells, strict=True)]
-    return orjson.dumps({"predictions": rows, **({"warnings": warnings} if warnings else {})})
+    columns, n, text = answer_columns(prediction, encoded), len(encoded.x), BytesIO()
+    text.write(b'{"predictions":[')
+    for start in range(0, n, _RUN_ROWS):
+        end = min(n, start + _RUN_ROWS)
+        cells = [as_lists(column, start, end) for column in columns.values()]
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*cells, strict=True)]
+        text.write(b"," if start else b"")
+        text.write(memoryview(orjson.dumps(rows))[1:-1])
+    text.write(b'],"warnings":%b}' % orjson.dumps(warnings) if warnings else b"]}")
+    return text.getvalue()
 
 
 def _split_records(table: object, max_rows: int) -> list[Record]:

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from pyfunc.answer import Prediction
 from pyfunc.features import Encoded
+from pyfunc.imputed import Imputed
 from pyfunc.places import Folder
 from pyfunc.query import POINT, EffectQuery
 from server.catalog import Ref
@@ -169,7 +170,7 @@ def test_a_share_of_requests_is_kept(tmp_path: Path) -> None:
     sink = Gate(is_open=True)
     log = PredictionLog(PredictionLogRules(share=0.25, flush_s=HOUR), sink)
     log.start()
-    question = Question(Encoded(np.zeros((2, 2)), ((), ())), POINT)
+    question = Question(Encoded(np.zeros((2, 2)), Imputed(("a", "b"), 2)), POINT)
     for number in range(2000):
         log.note(SERVED, b"%d" % number, question, Prediction(np.ones((2, 1)), None, None))
     log.stop()
@@ -381,7 +382,7 @@ def entry(time_ms: int = 1_700_000_000_000) -> Entry:
         ("a", "b"),
         ("t->y",),
         np.zeros((1, 2)),
-        ((),),
+        Imputed(("a", "b"), 1),
         EffectQuery(),
         Prediction(np.ones((1, 1)), None, None),
         2000,
