@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
-from server.errors import BodyTooLargeError, InflationError, InvalidCompressionError
+from server.errors import BodyTooLargeError, InflationError, InvalidCompressionError, OverloadedError
 
 MAX_RATIO = 100
 """Tables as text shrink to a tenth; what shrinks a hundredfold holds the same few bytes over and over."""
@@ -15,7 +15,14 @@ _STEP = 2**18
 _GZIP = 16 + zlib.MAX_WBITS
 
 
-async def read_body(chunks: AsyncIterator[bytes], *, promised: str | None, gzip: bool, limit: int) -> bytes:
+async def read_body(
+    chunks: AsyncIterator[bytes],
+    *,
+    promised: str | None,
+    gzip: bool,
+    limit: int,
+    hold: Callable[[int], bool] | None = None,
+) -> bytes:
     """Read the body whole.
 
     Args:
@@ -23,9 +30,11 @@ async def read_body(chunks: AsyncIterator[bytes], *, promised: str | None, gzip:
         promised: the Content-Length header.
         gzip: whether to inflate it.
         limit: most bytes, both as sent and inflated.
+        hold: counts inflated bytes among those in memory; False if they are too many.
 
     Raises:
         BodyTooLargeError: more than `limit` bytes are promised or come.
+        OverloadedError: inflated, the bodies of all requests take too much memory.
         InflationError: it inflates to more than `limit`, or to more than `MAX_RATIO` times its size.
         InvalidCompressionError: not one whole gzip stream.
     """
@@ -38,7 +47,10 @@ async def read_body(chunks: AsyncIterator[bytes], *, promised: str | None, gzip:
         received += len(chunk)
         if received > limit:
             raise BodyTooLargeError(limit)
-        body += chunk if inflater is None else inflater.inflate(chunk)
+        part = chunk if inflater is None else inflater.inflate(chunk)
+        if inflater is not None and hold is not None and not hold(len(part)):
+            raise OverloadedError
+        body += part
     if inflater is not None:
         inflater.finish()
     return bytes(body)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pyfunc.answer import FloatArray
 from pyfunc.errors import NonFiniteAnswerError
 from pyfunc.features import Encoded, block
+from pyfunc.imputed import Imputed
 from pyfunc.query import EffectQuery
 from server.access.callers import ANYONE
 from server.access.gate import Credential, Gate, credential_of
@@ -27,9 +28,10 @@ from server.context import REQUEST_ID_HEADER, Headers, RequestContext, given_id,
 from server.edge.answer_head import Header
 from server.edge.cycle import Cycle
 from server.edge.scope import BEGAN
+from server.far import blame
 from server.models import Models
 from server.observer import Observer
-from server.predict import Policy, Question, blame, read_few, write_answer
+from server.predict import Policy, Question, read_few, write_answer
 from server.reporter import Reporter
 from server.stages import Stage, Stopwatch
 
@@ -119,7 +121,7 @@ class _Asking:
     __slots__ = ("_context", "_cycle", "_entry", "_imputed", "_path", "_query", "_watch", "rows")
 
     rows: Sequence[Sequence[float]]
-    _imputed: tuple[tuple[str, ...], ...]
+    _imputed: Imputed
     _query: EffectQuery
     _watch: Stopwatch
 

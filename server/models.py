@@ -56,7 +56,9 @@ class Models:
         """Read nothing yet; `named` holds what settings name, by setting: `{id}` or `{id}@{version}`."""
         self._named = named or {}
         self._index = IndexFollower(mirror, cache)
-        self._loader = VersionLoader(mirror, cache, memory or Memory())
+        self.memory = memory or Memory()
+        """What versions and requests share."""
+        self._loader = VersionLoader(mirror, cache, self.memory)
         self._shelf = Shelf(residency or Residency())
         if cache is not None:
             cache.spared = self._shelf.needed_digests

@@ -6,7 +6,7 @@ all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -14,16 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyfunc.answer import Prediction
-from pyfunc.errors import NonFiniteAnswerError, OptionError, UnknownFeatureError
+from pyfunc.errors import NonFiniteAnswerError, UnknownFeatureError
 from pyfunc.features import Columns, Encoded, Listed, MissingPolicy
 from pyfunc.model import HybridCausalModel
 from pyfunc.query import POINT, EffectQuery, effect_query, signature_query
-from pyfunc.reach import TYPICAL_SD
 from server.codecs import Lists, PredictRequest, Record, check_form, encode_answer, parse_predict
-from server.errors import MissingColumnError, OutOfRangeError
+from server.errors import MissingColumnError
+from server.far import blame, warnings_of
+from server.footprint import answering_bytes, parsing_bytes, writing_bytes
 from server.media import Format
+from server.memory import ANYTHING, Room
 from server.options import merge_options, missing_policy, parse_query
-from server.protocols.arrow import TableLimits, read_table, write_table
+from server.protocols.arrow import TableLimits, read_table
+from server.protocols.arrow_answer import write_table
 from server.protocols.columns import answer_columns
 from server.protocols.csv_table import read_csv
 from server.protocols.mlflow import encode_predictions, parse_invocation
@@ -32,8 +35,6 @@ from server.stages import Stage, Stopwatch
 T = TypeVar("T")
 QueryReader = Callable[[int, Mapping[str, object]], EffectQuery]
 """How many treatments there are and the options to what is asked of the effects."""
-MAX_LISTED = 10
-"""Most rows in one warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +102,26 @@ class Dialect:
 
 
 def answer(
-    model: HybridCausalModel, request: Incoming, policy: Policy, dialect: Dialect, watch: Stopwatch
+    model: HybridCausalModel,
+    request: Incoming,
+    policy: Policy,
+    dialect: Dialect,
+    *,
+    watch: Stopwatch,
+    room: Room,
 ) -> Answer:
     """Answer one request.
 
     Raises:
+        RequestTooLargeError, NoRoomNowError: it would take too much memory.
         NonFiniteAnswerError: a record leads the model to NaN or infinity.
         OutOfRangeError: so does one that is far from the training data.
         ServerError, ModelError: as `read`.
     """
-    question = read(model, request, policy, dialect, watch)
+    question = read(model, request, policy, dialect, watch, room)
     prediction = ask(model, question)
     watch.lap(Stage.INFER)
+    make_room(request.answer, model, question, room)
     if request.answer is Format.JSON:
         return Answer(dialect.write(model, question, prediction), question, prediction)
     columns, warnings = answer_columns(prediction, question.encoded), warnings_of(model, question)
@@ -121,32 +130,65 @@ def answer(
 
 
 def read(
-    model: HybridCausalModel, request: Incoming, policy: Policy, dialect: Dialect, watch: Stopwatch
+    model: HybridCausalModel,
+    request: Incoming,
+    policy: Policy,
+    dialect: Dialect,
+    watch: Stopwatch,
+    room: Room,
 ) -> Question:
     """Read a request and hold it against every rule.
 
     Raises:
+        RequestTooLargeError, NoRoomNowError: it would take too much memory.
         InvalidJsonError, InvalidTableError: the body is not what its type says.
         TooManyRowsError, InflationError: more than the policy allows.
         RecordError: no valid record; MissingColumnError: not all features, where the dialect asks for all.
         OptionError: an option that is unknown, given twice, or that the model cannot follow.
     """
-    schema, body = model.schema, request.body
-    if request.format is Format.JSON:
-        records, query, missing = _read_json(model, request, policy, dialect, watch)
-        encoded = _known(schema.encode_records, records, missing)
-        if dialect.asks_for_all:
-            _check_columns(model, set().union(*records))
+    if request.format is not Format.JSON:
+        query, encoded = _read_table(model, request, policy, dialect, watch, room)
         return pose(model, encoded, query, watch)
+    records, query, missing = _read_json(model, request, policy, dialect, watch, room)
+    encoded = _known(model.schema.encode_records, records, missing)
+    if dialect.asks_for_all:
+        _check_columns(model, set().union(*records))
+    return pose(model, encoded, query, watch)
+
+
+def _read_table(
+    model: HybridCausalModel,
+    request: Incoming,
+    policy: Policy,
+    dialect: Dialect,
+    watch: Stopwatch,
+    room: Room,
+) -> tuple[EffectQuery, Encoded]:
+    """What a table asks; its columns are gone once they are encoded."""
+    schema, body = model.schema, request.body
     if request.format is Format.CSV:
+        room.take(parsing_bytes(Format.CSV, len(body)))
         table = read_csv(body, schema, max_rows=policy.max_rows)
     else:
-        table = read_table(body, request.format, schema, policy.tables)
+        table = read_table(body, request.format, schema, policy.tables, room)
     watch.lap(Stage.PARSE)
     query, missing = _options(model, {}, request.query_string, policy, dialect.query)
     if dialect.asks_for_all:
         _check_columns(model, table)
-    return pose(model, schema.encode_columns(table, missing), query, watch)
+    room.take(answering_bytes(model, len(next(iter(table.values()), ())), query))
+    return query, schema.encode_columns(table, missing)
+
+
+def make_room(kind: Format, model: HybridCausalModel, question: Question, room: Room) -> None:
+    """Ask for what the answer will take.
+
+    Raises:
+        RequestTooLargeError, NoRoomNowError: too much.
+    """
+    imputed = question.encoded.imputed
+    sizes = np.array([len(name.encode()) + 4 for name in imputed.names])
+    lacking = int(imputed.per_name @ sizes) if imputed.total else 0
+    room.take(writing_bytes(kind, model, question.query, len(question.encoded.x), lacking))
 
 
 def read_few(
@@ -157,19 +199,26 @@ def read_few(
     Raises:
         As `read`, but for `InvalidValueError` of what no net could be given.
     """
-    records, query, missing = _read_json(model, Incoming(body, query_string), policy, NATIVE, watch)
+    records, query, missing = _read_json(model, Incoming(body, query_string), policy, NATIVE, watch, ANYTHING)
     listed = _known(model.schema.list_records, records, missing)
     watch.lap(Stage.VALIDATE)
     return listed, query
 
 
 def _read_json(
-    model: HybridCausalModel, request: Incoming, policy: Policy, dialect: Dialect, watch: Stopwatch
+    model: HybridCausalModel,
+    request: Incoming,
+    policy: Policy,
+    dialect: Dialect,
+    watch: Stopwatch,
+    room: Room,
 ) -> tuple[list[Record], EffectQuery, MissingPolicy]:
     """Records and what is asked of them."""
+    room.take(parsing_bytes(Format.JSON, len(request.body)))
     parsed = dialect.parse(request.body, max_rows=policy.max_rows)
     watch.lap(Stage.PARSE)
     query, missing = _options(model, parsed.params, request.query_string, policy, dialect.query)
+    room.take(answering_bytes(model, len(parsed.records), query))
     return parsed.records, query, missing
 
 
@@ -191,14 +240,16 @@ def question_of(
     query_string: bytes,
     policy: Policy,
     watch: Stopwatch,
+    room: Room,
 ) -> Question:
     """Make a question of a table with a column for each feature.
 
     Raises:
-        MissingColumnError, RecordError, OptionError: as `read`.
+        MissingColumnError, RecordError, OptionError, RequestTooLargeError, NoRoomNowError: as `read`.
     """
     query, missing = _options(model, params, query_string, policy, signature_query)
     _check_columns(model, columns)
+    room.take(answering_bytes(model, len(next(iter(columns.values()), ())), query))
     return pose(model, model.schema.encode_columns(columns, missing), query, watch)
 
 
@@ -228,46 +279,6 @@ def ask(model: HybridCausalModel, question: Question) -> Prediction:
         return model.predict(question.encoded.x, question.query)
     except NonFiniteAnswerError as exc:
         raise blame(model, question, exc) from exc
-
-
-def blame(model: HybridCausalModel, question: Question, error: NonFiniteAnswerError) -> Exception:
-    """Whose fault an answer is that is not finite: the caller's, who asks for too much, or the model's."""
-    if question.query.contrast is not None and _is_finite_without_contrast(model, question, error.row):
-        return OptionError(
-            "treatment_to", expected="a distance from treatment_from with a finite effect", found="overflow"
-        )
-    if question.beyond is None or not question.beyond[error.row].any():
-        return error
-    far = np.flatnonzero(question.beyond[error.row])
-    return OutOfRangeError(error.row, [model.schema.columns[column] for column in far])
-
-
-def _is_finite_without_contrast(model: HybridCausalModel, question: Question, row: int) -> bool:
-    try:
-        model.predict(question.encoded.x[row : row + 1], question.query._replace(contrast=None))
-    except NonFiniteAnswerError:
-        return False
-    return True
-
-
-def warnings_of(model: HybridCausalModel, question: Question) -> Sequence[Mapping[str, object]]:
-    """One warning for each feature with values that are not typical of the training rows."""
-    if question.beyond is None:
-        return ()
-    reach, warnings = model.reach, []
-    for column in np.flatnonzero(question.beyond.any(axis=0)).tolist():
-        rows = np.flatnonzero(question.beyond[:, column])
-        warnings.append(
-            {
-                "code": "untypical_value",
-                "message": f"more than {TYPICAL_SD:g} training standard deviations from the training mean",
-                "feature": reach.columns[column],
-                "typical": [float(reach.low[column]), float(reach.high[column])],
-                "rows": rows[:MAX_LISTED].tolist(),
-                "n_rows": len(rows),
-            }
-        )
-    return warnings
 
 
 def write_answer(model: HybridCausalModel, question: Question, lists: Lists, start: int = 0) -> bytes:

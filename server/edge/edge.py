@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 from server.edge.backlog import Backlog
@@ -17,6 +19,7 @@ from server.edge.known_heads import KnownHeads
 from server.edge.limits import Limits
 from server.edge.pacing import Pacing
 from server.edge.refusals import Refusals
+from server.edge.scope import HOLD
 from server.edge.shortcut import Shortcut
 from server.finished import PROBES
 from server.metrics import Metrics
@@ -115,11 +118,20 @@ class Edge:
         cycle.is_in_threads = True
         self.in_threads += 1
 
-    def start(self, request: Coroutine[None, None, None]) -> None:
+    def start(self, cycle: Cycle, app: ASGIApp) -> None:
         """Have the application answer a request; the process waits for it before it stops."""
-        task = self._loop.create_task(request)
+        cycle.scope[HOLD] = partial(self.hold, cycle)
+        task = self._loop.create_task(cycle.run(app))
         self.state.tasks.add(task)
         task.add_done_callback(self.state.tasks.discard)
+
+    def hold(self, cycle: Cycle, size: int) -> bool:
+        """Count bytes that a body grew by until its request ends; False if those of all would be too many."""
+        if not self.can_hold(size):
+            return False
+        cycle.received += size
+        self.held += size
+        return True
 
     def end(self, cycle: Cycle) -> None:
         """The application is done with a request."""

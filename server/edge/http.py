@@ -220,7 +220,7 @@ class HttpConnection(TimedConnection):
             self._edge.pacing.ask(partial(self._shed, cycle))
         else:
             cycle.is_begun = True
-            self._edge.start(cycle.run(self._app))
+            self._edge.start(cycle, self._app)
 
     def _has_room(self, cycle: Cycle) -> bool:
         """Whether the application may have a request; the answer to a large one will be large, too."""

@@ -14,7 +14,13 @@ from server.errors.access import (
     TooManyRequestsError,
     UnauthenticatedError,
 )
-from server.errors.admission import DeadlineExceededError, OverloadedError, ShuttingDownError
+from server.errors.admission import (
+    DeadlineExceededError,
+    NoRoomNowError,
+    OverloadedError,
+    RequestTooLargeError,
+    ShuttingDownError,
+)
 from server.errors.edge import (
     HeadTooLargeError,
     MalformedRequestError,
@@ -88,6 +94,7 @@ __all__ = [
     "ModelForbiddenError",
     "ModelRefusedError",
     "NoMirrorError",
+    "NoRoomNowError",
     "NotAcceptableError",
     "NotEnoughMemoryError",
     "NotReadyError",
@@ -98,6 +105,7 @@ __all__ = [
     "OverloadedError",
     "QuarantinedModelError",
     "RequestTimeoutError",
+    "RequestTooLargeError",
     "RetiredModelError",
     "STATUS",
     "ServerError",

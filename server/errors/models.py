@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pyfunc.errors import MAX_LISTED
-from server.errors.root import MAX_NAME, ServerError
+from server.errors.root import MAX_NAME, ServerError, mib
 
 
 class NotReadyError(ServerError):
@@ -96,10 +96,6 @@ class NotEnoughMemoryError(ServerError):
     def __init__(self, *, needed: int, holds: int, most: int) -> None:
         self.needed, self.holds, self.most = needed, holds, most
         super().__init__(
-            f"expected room for {_mib(needed)}, found {_mib(holds)} of {_mib(most)} in use; give the process "
+            f"expected room for {mib(needed)}, found {mib(holds)} of {mib(most)} in use; give the process "
             "more memory, or load fewer models (TAUSERVE_PRELOAD)"
         )
-
-
-def _mib(size: int) -> str:
-    return f"{size / 2**20:.0f} MiB"

@@ -18,3 +18,8 @@ class ServerError(Exception):
     def details(self) -> Mapping[str, object]:
         """What a program needs to react, as JSON values."""
         return {}
+
+
+def mib(size: int) -> str:
+    """Bytes as people read them."""
+    return f"{size / 2**20:.0f} MiB"

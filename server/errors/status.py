@@ -12,7 +12,13 @@ from server.errors.access import (
     TooManyRequestsError,
     UnauthenticatedError,
 )
-from server.errors.admission import DeadlineExceededError, OverloadedError, ShuttingDownError
+from server.errors.admission import (
+    DeadlineExceededError,
+    NoRoomNowError,
+    OverloadedError,
+    RequestTooLargeError,
+    ShuttingDownError,
+)
 from server.errors.edge import (
     HeadTooLargeError,
     MalformedRequestError,
@@ -60,6 +66,7 @@ STATUS: Mapping[type[BaseException], HTTPStatus] = {
     NotAcceptableError: HTTPStatus.NOT_ACCEPTABLE,
     RetiredModelError: HTTPStatus.GONE,
     BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    RequestTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     TooManyPartsError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     TooManyRowsError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     InflationError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -85,6 +92,7 @@ STATUS: Mapping[type[BaseException], HTTPStatus] = {
     TargetTooLongError: HTTPStatus.REQUEST_URI_TOO_LONG,
     HeadTooLargeError: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     TooManyConnectionsError: HTTPStatus.SERVICE_UNAVAILABLE,
+    NoRoomNowError: HTTPStatus.SERVICE_UNAVAILABLE,
     OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
     ShuttingDownError: HTTPStatus.SERVICE_UNAVAILABLE,
     DeadlineExceededError: HTTPStatus.GATEWAY_TIMEOUT,

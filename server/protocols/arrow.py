@@ -1,6 +1,6 @@
-"""Arrow streams and Parquet files: tables in and out, for many rows at once.
+"""Arrow streams and Parquet files: tables in, for many rows at once (`arrow_answer` writes them).
 
-pyarrow is imported where the first such body or answer comes: it takes longer than starting the server.
+pyarrow is imported where the first such body comes: it takes longer than starting the server.
 A file says how large it becomes; it is held to that before anything of it is decompressed
 (`arrow_sizes`, `parquet_sizes`).
 """
@@ -8,29 +8,32 @@ A file says how large it becomes; it is held to that before anything of it is de
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import orjson
 
 from pyfunc.answer import FloatArray
 from pyfunc.errors import InvalidValueError, RowShapeError
 from pyfunc.features import Columns, FeatureSchema
 from server.errors import InflationError, InvalidTableError, TooManyRowsError
 from server.media import Format
+from server.memory import ANYTHING, Room
 from server.protocols.arrow_sizes import check_arrow_stream
-from server.protocols.columns import Column
 from server.protocols.parquet_sizes import check_parquet_sizes
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_Columns = Iterator[tuple[str, "pa.ChunkedArray"]]
+"""Names, but for the index's, and what stands under them; each is to be dropped before the next is taken."""
+
 PANDAS_INDEX = "__index_level_0__"
+_CELL, _LEVEL, _ONE_MORE = 9, 48, 32
+"""Bytes of a number with its bit; of a level, places in lists and arrays; of a cell being decoded."""
 _KINDS = {Format.ARROW: "an Arrow stream", Format.PARQUET: "a Parquet file"}
-_WARNINGS = b"tauserve.warnings"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,9 @@ class TableLimits:
     max_bytes: int
 
 
-def read_table(body: bytes, kind: Format, schema: FeatureSchema, limits: TableLimits) -> Columns:
+def read_table(
+    body: bytes, kind: Format, schema: FeatureSchema, limits: TableLimits, room: Room = ANYTHING
+) -> Columns:
     """Read a table.
 
     Args:
@@ -49,6 +54,7 @@ def read_table(body: bytes, kind: Format, schema: FeatureSchema, limits: TableLi
         kind: which of them.
         schema: says which columns hold levels; all others hold numbers.
         limits: what it may hold.
+        room: of the memory.
 
     Returns:
         Columns as `FeatureSchema.encode_columns` takes them; a null is a missing value.
@@ -59,49 +65,25 @@ def read_table(body: bytes, kind: Format, schema: FeatureSchema, limits: TableLi
         UnknownFeatureError: a name the model does not have.
         InvalidValueError: a column of neither numbers nor text, text for numbers or numbers for levels.
         TooManyRowsError, InflationError: over the limits.
+        RequestTooLargeError, NoRoomNowError: it would take too much memory.
     """
-    with _broken_is_invalid(kind):
-        read = _read_arrow if kind is Format.ARROW else _read_parquet
-        table = read(body, schema, limits)
-    given = [name for name in table.column_names if name != PANDAS_INDEX]
-    if table.num_rows == 0:
-        raise RowShapeError("expected at least one row, found none")
     categories = {category.name for category in schema.categories}
+    read = _read_arrow if kind is Format.ARROW else _read_parquet
+    found: dict[str, FloatArray | list[str | None]] = {}
+    viewed = 0
     with _broken_is_invalid(kind):
-        _check_views(table, max_bytes=limits.max_bytes)
-        return {
-            name: (_levels if name in categories else _numbers)(name, table.column(name)) for name in given
-        }
+        for name, column in read(body, schema, limits, room):
+            viewed += _viewed_bytes(column)
+            if viewed > limits.max_bytes:
+                raise InflationError(f"{limits.max_bytes} bytes")
+            found[name] = (_levels if name in categories else _numbers)(name, column)
+    return found
 
 
-def write_table(
-    columns: Mapping[str, Column], n: int, kind: Format, warnings: Sequence[Mapping[str, object]] = ()
-) -> bytes:
-    """Write an answer's columns as an Arrow stream or a Parquet file; lists for k effects and r regimes.
-
-    Warnings stand in the schema's metadata, as JSON under `tauserve.warnings`.
-    """
+def _read_arrow(body: bytes, features: FeatureSchema, limits: TableLimits, room: Room) -> _Columns:
     import pyarrow as pa  # noqa: PLC0415 - see above
 
-    table = pa.table({name: _array(name, column, n) for name, column in columns.items()})
-    if warnings:
-        table = table.replace_schema_metadata({_WARNINGS: orjson.dumps(warnings)})
-    sink = pa.BufferOutputStream()
-    if kind is Format.ARROW:
-        with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-    else:
-        import pyarrow.parquet as pq  # noqa: PLC0415 - likewise
-
-        pq.write_table(table, sink)
-    written: bytes = sink.getvalue().to_pybytes()
-    return written
-
-
-def _read_arrow(body: bytes, features: FeatureSchema, limits: TableLimits) -> pa.Table:
-    import pyarrow as pa  # noqa: PLC0415 - see above
-
-    check_arrow_stream(body, max_bytes=limits.max_bytes)
+    room.take(check_arrow_stream(body, max_bytes=limits.max_bytes))
     batches, rows = [], 0
     with pa.ipc.open_stream(pa.py_buffer(body), options=pa.ipc.IpcReadOptions(use_threads=False)) as reader:
         _check_columns(reader.schema, features)
@@ -111,10 +93,16 @@ def _read_arrow(body: bytes, features: FeatureSchema, limits: TableLimits) -> pa
                 raise TooManyRowsError(limits.max_rows, rows)
             batch.validate(full=True)
             batches.append(batch)
-        return pa.Table.from_batches(batches, reader.schema)
+        table = pa.Table.from_batches(batches, reader.schema)
+    _check_any(rows)
+    given = [name for name in table.column_names if name != PANDAS_INDEX]
+    levels = {category.name for category in features.categories}
+    room.take(sum(_copied_bytes(table.column(name), is_category=name in levels) for name in given))
+    yield from ((name, table.column(name)) for name in given)
 
 
-def _read_parquet(body: bytes, features: FeatureSchema, limits: TableLimits) -> pa.Table:
+def _read_parquet(body: bytes, features: FeatureSchema, limits: TableLimits, room: Room) -> _Columns:
+    """One column after the other: while it is decoded one takes several times its numbers."""
     import pyarrow as pa  # noqa: PLC0415 - see above
     import pyarrow.parquet as pq  # noqa: PLC0415 - likewise
 
@@ -124,14 +112,27 @@ def _read_parquet(body: bytes, features: FeatureSchema, limits: TableLimits) -> 
     # A text's dictionary, not each row's copy of it, is what takes memory.
     texts = [field.name for field in schema if _is_text(field.type)]
     with pq.ParquetFile(pa.BufferReader(source), read_dictionary=texts, pre_buffer=False) as file:
-        if file.metadata.num_rows > limits.max_rows:
-            raise TooManyRowsError(limits.max_rows, file.metadata.num_rows)
-        check_parquet_sizes(body, max_bytes=limits.max_bytes)
-        table: pa.Table = file.read(use_threads=False)
-    table.validate(full=True)
-    if table.num_rows > limits.max_rows:
-        raise TooManyRowsError(limits.max_rows, table.num_rows)
-    return table
+        rows = file.metadata.num_rows
+        if rows > limits.max_rows:
+            raise TooManyRowsError(limits.max_rows, rows)
+        inflated = check_parquet_sizes(body, max_bytes=limits.max_bytes)
+        _check_any(rows)
+        # Pages say nothing of what repeats: decoded, each cell takes its place.
+        room.take(inflated + rows * (_CELL * len(schema) + _LEVEL * len(texts) + _ONE_MORE))
+        for name in schema.names:
+            if name == PANDAS_INDEX:
+                continue
+            # Of a name with dots it may read more than that column.
+            table = file.read(columns=[name], use_threads=False).select([name])
+            table.validate(full=True)
+            if len(table) != rows:
+                raise InvalidTableError(_KINDS[Format.PARQUET], found="columns of several lengths")
+            yield name, table.column(0)
+
+
+def _check_any(rows: int) -> None:
+    if rows == 0:
+        raise RowShapeError("expected at least one row, found none")
 
 
 @contextmanager
@@ -172,19 +173,18 @@ def _check_columns(schema: pa.Schema, features: FeatureSchema) -> None:
             raise InvalidValueError(0, field.name, expected=expected, found=f"a {name}")
 
 
-def _check_views(table: pa.Table, *, max_bytes: int) -> None:
-    """Count the texts that views look at: any number of them may look at the same bytes."""
+def _viewed_bytes(column: pa.ChunkedArray) -> int:
+    """The texts that views look at: any number of them may look at the same bytes."""
     import pyarrow as pa  # noqa: PLC0415 - see above
 
     total = 0
-    for chunk in (chunk for column in table.columns for chunk in column.chunks):
+    for chunk in column.chunks:
         texts = chunk.dictionary if pa.types.is_dictionary(chunk.type) else chunk
         if pa.types.is_string_view(texts.type) and len(texts):
             # A view is 16 bytes, of which the first four are the length of its text.
             lengths = np.frombuffer(texts.buffers()[1], dtype="<i4")[::4]
             total += int(lengths[texts.offset : texts.offset + len(texts)].sum(dtype=np.int64))
-    if total > max_bytes:
-        raise InflationError(f"{max_bytes} bytes")
+    return total
 
 
 def _numbers(name: str, column: pa.ChunkedArray) -> FloatArray:
@@ -195,6 +195,16 @@ def _numbers(name: str, column: pa.ChunkedArray) -> FloatArray:
         raise InvalidValueError(0, name, expected="a number or null", found=found)
     numbers: FloatArray = column.cast(pa.float64(), safe=False).to_numpy()
     return numbers
+
+
+def _copied_bytes(column: pa.ChunkedArray, *, is_category: bool) -> int:
+    """What a column takes once more as numpy's numbers, or as a list of levels."""
+    import pyarrow as pa  # noqa: PLC0415 - see above
+
+    if is_category:
+        return _LEVEL * len(column)
+    is_shared = pa.types.is_float64(column.type) and column.num_chunks == 1 and not column.null_count
+    return 0 if is_shared else _CELL * len(column)
 
 
 def _levels(name: str, column: pa.ChunkedArray) -> list[str | None]:
@@ -211,17 +221,3 @@ def _levels(name: str, column: pa.ChunkedArray) -> list[str | None]:
         numbers = encoded.indices.fill_null(-1) if encoded.indices.null_count else encoded.indices
         found += [levels[number] for number in numbers.to_numpy(zero_copy_only=False).tolist()]
     return found
-
-
-def _array(name: str, column: Column, n: int) -> pa.Array:
-    import pyarrow as pa  # noqa: PLC0415 - see above
-
-    numbers = pa.list_(pa.float64())
-    if column is None:
-        return pa.nulls(n, numbers)
-    if not isinstance(column, np.ndarray):
-        return pa.array(column, pa.list_(pa.string()))
-    if column.ndim == 1:
-        return pa.array(column)
-    ends = np.arange(n + 1, dtype=np.int32) * column.shape[1]
-    return pa.ListArray.from_arrays(pa.array(ends), pa.array(column.ravel()))

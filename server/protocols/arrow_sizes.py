@@ -23,11 +23,14 @@ MAX_MESSAGES = 65_536
 """Batches hold thousands of rows; of fewer, each takes longer to read than to answer."""
 
 
-def check_arrow_stream(body: bytes, *, max_bytes: int) -> None:
+def check_arrow_stream(body: bytes, *, max_bytes: int) -> int:
     """Hold the sum of what its buffers become to a cap, and the stream to its end.
 
     The format lets a writer leave the end mark out where closing the stream says as much. A body has no such
     word: without the mark nobody knows whether the last batches were lost.
+
+    Returns:
+        The sum: bytes that reading takes beside the body's own.
 
     Raises:
         InflationError: it is more.
@@ -54,6 +57,7 @@ def check_arrow_stream(body: bytes, *, max_bytes: int) -> None:
             raise InflationError(f"{max_bytes} bytes")
     if body[end:] not in _ENDS:
         raise InvalidTableError("one Arrow stream up to its end mark", found="none, or something after it")
+    return total
 
 
 def _messages(reader: Any) -> Any:  # noqa: ANN401 - pyarrow has no types for them

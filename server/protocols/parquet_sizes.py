@@ -30,12 +30,15 @@ _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _ST
 _FIXED = {_BYTE: 1, _DOUBLE: 8}
 
 
-def check_parquet_sizes(body: bytes, *, max_bytes: int) -> None:
+def check_parquet_sizes(body: bytes, *, max_bytes: int) -> int:
     """Hold the sum of what its pages become to a cap.
 
     Args:
         body: the file.
         max_bytes: most bytes of all pages together.
+
+    Returns:
+        The sum.
 
     Raises:
         InflationError: it is more.
@@ -53,6 +56,7 @@ def check_parquet_sizes(body: bytes, *, max_bytes: int) -> None:
             data_header = header.get(kind)
             if isinstance(data_header, dict) and data_header.get(number) == _DELTA_BYTE_ARRAY:
                 raise InvalidTableError("a Parquet file", found="the encoding DELTA_BYTE_ARRAY")
+    return total
 
 
 def _pages(body: bytes) -> Iterator[dict[int, Any]]:

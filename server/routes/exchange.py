@@ -13,8 +13,9 @@ from server.body import read_body
 from server.catalog import Served
 from server.context import context_of
 from server.distributions import Tally, tally_of
+from server.edge.scope import HOLD
 from server.media import ANSWERS, Format, accepts_gzip, answer_format, body_format, is_gzip
-from server.memory import give_back
+from server.memory import Memory
 from server.models import Models
 from server.observer import Observer
 from server.predict import Answer, Dialect, Incoming, Policy, answer
@@ -24,8 +25,6 @@ from server.workers import Workers
 
 COMPRESS_FROM = 2**16
 """Bytes of text from which compressing saves more time on the way than it takes here."""
-GIVE_BACK_FROM = 20_000
-"""Rows from which what an answer took for a moment is more than should be held on to."""
 _LEVEL = 1
 _TABLES = frozenset({Format.ARROW, Format.PARQUET})
 
@@ -65,15 +64,21 @@ class Exchange:
         compressed = is_gzip(headers.get("content-encoding"))
         self.workers.check()
         limit = self.policy.tables.max_bytes if kind in _TABLES else self.max_body_bytes
-        promised = headers.get("content-length")
-        return await read_body(request.stream(), promised=promised, gzip=compressed, limit=limit), kind
+        body = await read_body(
+            request.stream(),
+            promised=headers.get("content-length"),
+            gzip=compressed,
+            limit=limit,
+            hold=request.scope.get(HOLD),
+        )
+        return body, kind
 
     async def run(self, request: Request, entry: Served, work: Callable[..., Answer]) -> Response:
-        """Do the work, whose one argument is `watch`, in a thread and wrap up its answer."""
+        """Do the work, whose arguments are `watch` and `room`, in a thread and wrap up its answer."""
         context = context_of(request.scope)
         context.watch = Stopwatch()
         compress = accepts_gzip(request.headers.get("accept-encoding"))
-        job = partial(_work, work, context.watch, compress=compress)
+        job = partial(_work, work, context.watch, self.models.memory, compress=compress)
         found, is_compressed, tally = await self.workers.run(job)
         self.observer.note(context, entry, found.question, found.prediction, tally=tally)
         headers = {"X-Model-Version": entry.ref.version}
@@ -82,14 +87,15 @@ class Exchange:
         return Response(found.body, media_type=found.format, headers=headers)
 
 
-def _work(work: Callable[..., Answer], watch: Stopwatch, *, compress: bool) -> tuple[Answer, bool, Tally]:
+def _work(
+    work: Callable[..., Answer], watch: Stopwatch, memory: Memory, *, compress: bool
+) -> tuple[Answer, bool, Tally]:
     watch.lap(Stage.QUEUE)
-    found = work(watch=watch)
-    compress = compress and found.format not in _TABLES and len(found.body) >= COMPRESS_FROM
-    if compress:
-        found = replace(found, body=gzip.compress(found.body, _LEVEL, mtime=0))
-    watch.lap(Stage.SERIALISE)
-    is_contrast = found.question.query.contrast is not None
-    if found.rows >= GIVE_BACK_FROM:
-        give_back()
-    return found, compress, tally_of(found.prediction, is_contrast=is_contrast)
+    with memory.work() as room:
+        found = work(watch=watch, room=room)
+        compress = compress and found.format not in _TABLES and len(found.body) >= COMPRESS_FROM
+        if compress:
+            found = replace(found, body=gzip.compress(found.body, _LEVEL, mtime=0))
+        watch.lap(Stage.SERIALISE)
+        is_contrast = found.question.query.contrast is not None
+        return found, compress, tally_of(found.prediction, is_contrast=is_contrast)

@@ -11,8 +11,11 @@ import server
 from server.catalog import Served
 from server.context import context_of
 from server.errors import MediaTypeError, NotReadyError
+from server.far import warnings_of
+from server.footprint import parsing_bytes
 from server.media import Format
-from server.predict import Answer, Policy, ask, question_of, warnings_of
+from server.memory import Room
+from server.predict import Answer, Policy, ask, make_room, question_of
 from server.protocols.open_inference import PLATFORM, describe_tensors, encode_inference, parse_infer
 from server.routes.documents import INFER_REQUEST, V2_ERRORS, TensorAnswer, TensorModel
 from server.routes.exchange import Exchange
@@ -97,13 +100,17 @@ def _reference(model_id: str, version: str | None) -> str:
     return model_id if version is None else f"{model_id}@{version}"
 
 
-def _infer(entry: Served, body: bytes, query_string: bytes, policy: Policy, watch: Stopwatch) -> Answer:
+def _infer(
+    entry: Served, body: bytes, query_string: bytes, policy: Policy, *, watch: Stopwatch, room: Room
+) -> Answer:
     model = entry.model
+    room.take(parsing_bytes(Format.JSON, len(body)))
     request = parse_infer(body, model.schema, max_rows=policy.max_rows)
     watch.lap(Stage.PARSE)
-    question = question_of(model, request.columns, request.parameters, query_string, policy, watch)
+    question = question_of(model, request.columns, request.parameters, query_string, policy, watch, room)
     prediction = ask(model, question)
     watch.lap(Stage.INFER)
+    make_room(Format.JSON, model, question, room)
     warnings = warnings_of(model, question)
     reference = (entry.ref.model_id, entry.ref.version)
     written = encode_inference(request, reference, prediction, question.encoded, warnings)

@@ -100,15 +100,16 @@ class Settings:
             read, default = Reader(environ), cls(Places.from_environ(environ))
         except PlaceError as exc:
             raise SettingError(exc.key, exc.value, wanted=exc.wanted) from exc
+        loading = LoadingRules.read(read, default.places)
         return cls(
             places=default.places,
             execution=Execution.read(read),
             host=read.text("TAUSERVE_HOST", default.host),
             port=read.whole("PORT", default.port, most=MAX_PORT),
             access=AccessRules.read(read),
-            loading=LoadingRules.read(read, default.places),
+            loading=loading,
             requests=RequestRules.read(read),
-            edge=EdgeRules.read(read),
+            edge=EdgeRules.read(read, loading.memory_bytes),
             admission=AdmissionRules.read(read),
             prediction_log=PredictionLogRules.read(read),
             telemetry=TelemetryRules.read(read),

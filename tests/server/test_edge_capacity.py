@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from collections.abc import Iterator
@@ -123,4 +124,23 @@ def test_a_request_that_repeats_itself_is_counted_with_the_others(small: Running
         (reply,) = replies(read_to_end(caller))
         check_refused(reply)
         assert "close" == reply.headers["connection"]
+    until(lambda: gauge(small, "tauserve_held_bytes") == 0)
+
+
+def test_bodies_are_counted_as_they_are_inflated(small: Running) -> None:
+    """A few kilobytes that become more than there is room for are refused where they become too much."""
+    until(lambda: gauge(small, "tauserve_held_bytes") == 0)
+    part = HELD * 3 // 5
+    text = b" ".join([b"%d" % number for number in range(part // 6)])
+    body = gzip.compress(text + b" " * (part - len(text)))
+    head = POST + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(connection(small.port)) for _ in range(2))
+        send(first, head + body[:-1])
+        until(lambda: gauge(small, "tauserve_held_bytes") >= part)
+        send(second, head + body)
+        check_refused(read_reply(second))
+        check_alive(small)
+        send(first, body[-1:])
+        assert 400 == read_reply(first).status
     until(lambda: gauge(small, "tauserve_held_bytes") == 0)
