@@ -23,7 +23,7 @@ from server.errors import MissingColumnError
 from server.far import blame, warnings_of
 from server.footprint import answering_bytes, parsing_bytes, writing_bytes
 from server.media import Format
-from server.memory import ANYTHING, Room
+from server.memory import Room
 from server.options import merge_options, missing_policy, parse_query
 from server.protocols.arrow import TableLimits, read_table
 from server.protocols.arrow_answer import write_table
@@ -149,7 +149,9 @@ def read(
     if request.format is not Format.JSON:
         query, encoded = _read_table(model, request, policy, dialect, watch, room)
         return pose(model, encoded, query, watch)
-    records, query, missing = _read_json(model, request, policy, dialect, watch, room)
+    room.take(parsing_bytes(Format.JSON, len(request.body)))
+    records, query, missing = _read_json(model, request, policy, dialect, watch)
+    room.take(answering_bytes(model, len(records), query))
     encoded = _known(model.schema.encode_records, records, missing)
     if dialect.asks_for_all:
         _check_columns(model, set().union(*records))
@@ -199,26 +201,19 @@ def read_few(
     Raises:
         As `read`, but for `InvalidValueError` of what no net could be given.
     """
-    records, query, missing = _read_json(model, Incoming(body, query_string), policy, NATIVE, watch, ANYTHING)
+    records, query, missing = _read_json(model, Incoming(body, query_string), policy, NATIVE, watch)
     listed = _known(model.schema.list_records, records, missing)
     watch.lap(Stage.VALIDATE)
     return listed, query
 
 
 def _read_json(
-    model: HybridCausalModel,
-    request: Incoming,
-    policy: Policy,
-    dialect: Dialect,
-    watch: Stopwatch,
-    room: Room,
+    model: HybridCausalModel, request: Incoming, policy: Policy, dialect: Dialect, watch: Stopwatch
 ) -> tuple[list[Record], EffectQuery, MissingPolicy]:
     """Records and what is asked of them."""
-    room.take(parsing_bytes(Format.JSON, len(request.body)))
     parsed = dialect.parse(request.body, max_rows=policy.max_rows)
     watch.lap(Stage.PARSE)
     query, missing = _options(model, parsed.params, request.query_string, policy, dialect.query)
-    room.take(answering_bytes(model, len(parsed.records), query))
     return parsed.records, query, missing
 
 
@@ -278,7 +273,9 @@ def ask(model: HybridCausalModel, question: Question) -> Prediction:
     try:
         return model.predict(question.encoded.x, question.query)
     except NonFiniteAnswerError as exc:
-        raise blame(model, question, exc) from exc
+        if (error := blame(model, question, exc)) is exc:
+            raise
+        raise error from exc
 
 
 def write_answer(model: HybridCausalModel, question: Question, lists: Lists, start: int = 0) -> bytes:

@@ -24,7 +24,7 @@ KEYS = (
     "TAUSERVE_MAX_UNSENT_BYTES",
 )
 MOST_BY_DEFAULT = 8192
-MOST_HELD_BY_DEFAULT = 256 * 2**20
+MOST_KEPT_BY_DEFAULT = 256 * 2**20
 RESERVED_FILES = 128
 """For libraries, models, logs and the connections to AWS."""
 
@@ -38,13 +38,15 @@ def connections_possible() -> int:
     return _MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else max(1, soft - RESERVED_FILES)
 
 
-def held_by_default(memory_bytes: int) -> int:
-    """An eighth of what the process may use, up to 256 MiB: bodies come unasked, see `server.memory`.
+def kept_by_default(memory_bytes: int) -> int:
+    """An eighth of what the process may use, up to 256 MiB: for bodies, and as much again for answers.
 
-    >>> held_by_default(2**30) // 2**20
+    Neither asks `server.memory`: bodies come, and answers stay, as callers like.
+
+    >>> kept_by_default(2**30) // 2**20
     128
     """
-    return max(1, min(MOST_HELD_BY_DEFAULT, memory_bytes // 8))
+    return max(1, min(MOST_KEPT_BY_DEFAULT, memory_bytes // 8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,9 @@ class EdgeRules:
         write_s: without the caller taking a byte of its answer.
         min_bytes_per_s: the lowest rate of bodies and answers.
         max_held_bytes: bodies in memory, as sent and inflated, of all requests together; by default
-            `held_by_default`.
-        max_unsent_bytes: answers in memory that callers have not taken, of all connections together.
+            `kept_by_default`.
+        max_unsent_bytes: answers in memory that callers have not taken, of all connections together;
+            likewise.
     """
 
     max_connections: int = field(default_factory=lambda: min(MOST_BY_DEFAULT, connections_possible()))
@@ -74,8 +77,8 @@ class EdgeRules:
     idle_s: int = 15
     write_s: int = 10
     min_bytes_per_s: int = 8 * 1024
-    max_held_bytes: int = field(default_factory=lambda: held_by_default(limit_bytes()))
-    max_unsent_bytes: int = 256 * 2**20
+    max_held_bytes: int = field(default_factory=lambda: kept_by_default(limit_bytes()))
+    max_unsent_bytes: int = field(default_factory=lambda: kept_by_default(limit_bytes()))
 
     @classmethod
     def read(cls, read: Reader, memory_bytes: int | None = None) -> Self:
@@ -89,7 +92,7 @@ class EdgeRules:
             SettingError: more connections than the limit of open files allows.
         """
         default, possible = cls(), connections_possible()
-        held = default.max_held_bytes if memory_bytes is None else held_by_default(memory_bytes)
+        kept = default.max_held_bytes if memory_bytes is None else kept_by_default(memory_bytes)
         connections = read.whole(MAX_CONNECTIONS, default.max_connections, most=_MOST_CONNECTIONS)
         if connections > possible:
             raise SettingError(
@@ -110,6 +113,6 @@ class EdgeRules:
             idle_s=read.whole("TAUSERVE_IDLE_TIMEOUT_S", default.idle_s, most=_MOST_S),
             write_s=read.whole("TAUSERVE_WRITE_TIMEOUT_S", default.write_s, most=_MOST_S),
             min_bytes_per_s=read.whole("TAUSERVE_MIN_BYTES_PER_S", default.min_bytes_per_s, most=2**31),
-            max_held_bytes=read.whole("TAUSERVE_MAX_HELD_BYTES", held, most=2**40),
-            max_unsent_bytes=read.whole("TAUSERVE_MAX_UNSENT_BYTES", default.max_unsent_bytes, most=2**40),
+            max_held_bytes=read.whole("TAUSERVE_MAX_HELD_BYTES", kept, most=2**40),
+            max_unsent_bytes=read.whole("TAUSERVE_MAX_UNSENT_BYTES", kept, most=2**40),
         )
