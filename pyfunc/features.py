@@ -18,25 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyfunc.answer import FloatArray
+from pyfunc.categories import MISSING_LEVEL, Category, kind_of, set_level, set_levels
 from pyfunc.errors import (
-    ConflictingFeaturesError,
     InvalidValueError,
     MissingFeatureError,
     NoKnownFeatureError,
     RowShapeError,
     UnknownFeatureError,
-    UnknownLevelError,
 )
 from pyfunc.imputed import Imputed
 
-MISSING_LEVEL = "__NA__"
-"""The level a trainer gives to rows without a category."""
-
-
 _NUMBERS = frozenset({float, int})
-_UNKNOWN = -1
-
-
 Columns = Mapping[str, FloatArray | Sequence[str | None]]
 """A table: (n,) float64 by numeric or one-hot column, NaN: missing; n levels by category, None: missing."""
 
@@ -50,18 +42,6 @@ class MissingPolicy(StrEnum):
     """Nothing: the record is refused, for categories too."""
     ZERO = "zero"
     """Raw 0.0."""
-
-
-@dataclass(frozen=True, slots=True)
-class Category:
-    """A raw category column; its one-hot columns are named `{name}__{level}`."""
-
-    name: str
-    levels: tuple[str, ...]
-
-    def columns(self) -> tuple[str, ...]:
-        """The one-hot columns, in level order."""
-        return tuple(f"{self.name}__{level}" for level in self.levels)
 
 
 class Listed(NamedTuple):
@@ -178,7 +158,7 @@ class FeatureSchema:
                 elif name not in self._groups:
                     self.check_names(record)
             for category, members in self._groups.values():
-                _set_level(given, row, category, members, record)
+                set_level(given, row, category, members, record)
         return self._complete(x, policy)
 
     def encode_columns(self, columns: Columns, policy: MissingPolicy) -> Encoded:
@@ -204,7 +184,7 @@ class FeatureSchema:
             raise InvalidValueError(row, self.columns[column], expected="a finite number", found="infinity")
         for category, members in self._groups.values():
             if (levels := columns.get(category.name)) is not None:
-                _set_levels(x, category, members, list(levels))
+                set_levels(x, category, members, list(levels))
         return self._complete(x, policy)
 
     def check_names(self, names: Collection[str]) -> None:
@@ -292,55 +272,7 @@ def _number(row: int, name: str, value: object) -> float:
         except OverflowError:
             number = math.inf
     else:
-        raise InvalidValueError(row, name, expected="a number or null", found=_kind(value))
+        raise InvalidValueError(row, name, expected="a number or null", found=kind_of(value))
     if not math.isfinite(number):
         raise InvalidValueError(row, name, expected="a finite number", found="a number out of range")
     return number
-
-
-def _set_level(
-    given: FloatArray, row: int, category: Category, members: NDArray[np.intp], record: Mapping[str, object]
-) -> None:
-    level = record.get(category.name)
-    if level is None:
-        return
-    if not np.isnan(given[members]).all():
-        raise ConflictingFeaturesError(row, category.name)
-    if not isinstance(level, str):
-        raise InvalidValueError(row, category.name, expected="text or null", found=_kind(level))
-    if level not in category.levels:
-        raise UnknownLevelError(row, category.name, category.levels)
-    given[members] = 0.0
-    given[members[category.levels.index(level)]] = 1.0
-
-
-def _set_levels(
-    x: FloatArray, category: Category, members: NDArray[np.intp], levels: Sequence[object]
-) -> None:
-    """Write the one-hot columns of all rows that have a level."""
-    number: dict[object, int] = {level: i for i, level in enumerate(category.levels)}
-    known = [number.get(level, _UNKNOWN) if isinstance(level, str) else _UNKNOWN for level in levels]
-    numbers, given = np.array(known, dtype=np.intp), np.array([level is not None for level in levels])
-    if len(bad := np.flatnonzero(given & (numbers == _UNKNOWN))):
-        row = int(bad[0])
-        if not isinstance(levels[row], str):
-            raise InvalidValueError(row, category.name, expected="text or null", found=_kind(levels[row]))
-        raise UnknownLevelError(row, category.name, category.levels)
-    rows = np.flatnonzero(given)
-    if len(twice := rows[~np.isnan(x[np.ix_(rows, members)]).all(axis=1)]):
-        raise ConflictingFeaturesError(int(twice[0]), category.name)
-    x[np.ix_(rows, members)] = 0.0
-    x[rows, members[numbers[rows]]] = 1.0
-
-
-def _kind(value: object) -> str:
-    """What JSON calls the value's type; the value itself is not repeated."""
-    names = {
-        bool: "a boolean",
-        str: "text",
-        list: "a list",
-        dict: "an object",
-        float: "a number",
-        int: "a number",
-    }
-    return names.get(type(value), type(value).__name__)

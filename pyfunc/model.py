@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from pyfunc.answer import FloatArray, Prediction, effect_names
+from pyfunc.categories import Category
 from pyfunc.contract import GOLDEN_FILE, MODEL_FILE, ONNX_FILE, parse_document
 from pyfunc.engine import Engine
 from pyfunc.errors import MalformedArtifactError
-from pyfunc.features import Category, FeatureSchema
+from pyfunc.features import FeatureSchema
 from pyfunc.golden import check_golden, golden_input
 from pyfunc.query import POINT, EffectQuery
 from pyfunc.reach import Reach

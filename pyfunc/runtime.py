@@ -13,6 +13,7 @@ from pyfunc.contract import CODE_FOLDER, canonical_json, sha256
 MODULES = (
     "__init__",
     "answer",
+    "categories",
     "contract",
     "documents",
     "effects",

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyfunc.answer import FloatArray, IntArray
-from pyfunc.features import Category
+from pyfunc.categories import Category
 
 Float32Array = NDArray[np.float32]
 

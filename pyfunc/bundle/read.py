@@ -15,6 +15,7 @@ from pyfunc.bundle.stream import Budget, Cursor
 from pyfunc.bundle.tensors import read_state
 from pyfunc.bundle.unpickle import read_pickle
 from pyfunc.bundle.validate import check_categories, check_columns, check_scaler
+from pyfunc.categories import Category
 from pyfunc.errors import (
     BundleTooLargeError,
     ForbiddenGlobalError,
@@ -22,7 +23,6 @@ from pyfunc.errors import (
     MalformedBundleError,
     UnsupportedModelError,
 )
-from pyfunc.features import Category
 
 
 def read_bundle(data: bytes) -> Bundle:

@@ -11,8 +11,8 @@ import unicodedata
 import numpy as np
 
 from pyfunc.bundle.contents import Scaler, Tree
+from pyfunc.categories import Category
 from pyfunc.errors import InvalidModelError
-from pyfunc.features import Category
 
 MAX_DEPTH = 64
 MAX_COLUMNS = 4_096

@@ -21,8 +21,8 @@ from sklearn.preprocessing import MinMaxScaler, PolynomialFeatures
 
 from pyfunc.bundle import container, read_bundle
 from pyfunc.bundle.contents import ForestEffect, LinearEffect, RegimeAttention, RegimeMlp, Tree
+from pyfunc.categories import Category
 from pyfunc.errors import BundleBudgetError, InvalidModelError, MalformedBundleError, UnsupportedModelError
-from pyfunc.features import Category
 from tests.bundles import FOLDER, FOREST, LINEAR, bundle_bytes, expected
 from tests.pyfunc.live import fit, rows
 

@@ -11,7 +11,8 @@ import pytest
 
 from pyfunc import errors
 from pyfunc.answer import FloatArray
-from pyfunc.features import Category, FeatureSchema, MissingPolicy
+from pyfunc.categories import Category
+from pyfunc.features import FeatureSchema, MissingPolicy
 
 SCHEMA = FeatureSchema(
     columns=(

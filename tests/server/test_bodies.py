@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyfunc.categories import Category
 from pyfunc.errors import InvalidValueError, ModelError, UnknownFeatureError
-from pyfunc.features import Category, FeatureSchema
+from pyfunc.features import FeatureSchema
 from server.body import MAX_RATIO, Inflater
 from server.errors import InflationError, InvalidTableError, ServerError
 from server.media import Format, answer_format
