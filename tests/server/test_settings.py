@@ -157,6 +157,16 @@ def test_every_variable_is_read() -> None:
     assert (3, "warning") == (settings.drain_s, settings.log_level)
 
 
+@pytest.mark.parametrize(("memory", "kept"), [(2**30, 2**27), (2**40, 2**28), (4, 1)])
+def test_what_callers_may_keep_of_the_memory_follows_it(memory: int, kept: int) -> None:
+    """An eighth for bodies and an eighth for answers, at most 256 MiB, unless they are set."""
+    told = {"TAUSERVE_MEMORY_BYTES": str(memory)}
+    edge = Settings.from_environ(told).edge
+    assert (kept, kept) == (edge.max_held_bytes, edge.max_unsent_bytes)
+    own = Settings.from_environ({**told, "TAUSERVE_MAX_UNSENT_BYTES": "7"}).edge
+    assert (kept, 7) == (own.max_held_bytes, own.max_unsent_bytes)
+
+
 def test_the_cache_is_where_a_bucket_s_files_are_not() -> None:
     """Below TAUSERVE_HOME for a bucket, none for a folder, whose files are on disk already."""
     bucket, folder = {"ARTIFACTS_BUCKET": "b"}, {"ARTIFACTS_BUCKET": "./b"}
