@@ -178,6 +178,8 @@ class Memory:
         with self._changed:
             promised, room.promised = room.promised, 0
             self._working -= promised
+            if promised:
+                self._changed.notify_all()
             if self._holds() + needed > self._most_working:
                 self._give_back()
                 if (holds := self._holds()) + needed > self._most_working:

@@ -78,11 +78,6 @@ class Answer:
     prediction: Prediction
     format: Format = Format.JSON
 
-    @property
-    def rows(self) -> int:
-        """How many records it answers."""
-        return len(self.question.encoded.x)
-
 
 @dataclass(frozen=True, slots=True)
 class Dialect:

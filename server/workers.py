@@ -26,7 +26,7 @@ LOST_A_THREAD = 4
 
 
 class _Job(Generic[T]):
-    """One call and whoever waits for it; `begun` and `is_over` change under the workers' lock."""
+    """One call and whoever waits for it."""
 
     def __init__(self, work: Callable[[], T], future: asyncio.Future[T], begin_before: float) -> None:
         self.work, self.future, self.begin_before = work, future, begin_before

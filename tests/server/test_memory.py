@@ -124,3 +124,21 @@ def test_a_version_waits_for_requests_to_end() -> None:
         room.take(199 * MIB)
     finish.set()
     loader.join(20)
+
+
+def test_a_load_hears_that_a_request_needs_less() -> None:
+    """It waits for the room that the request's next step leaves, not for the end of its patience."""
+    memory, loaded = Process().memory, threading.Event()
+
+    def load() -> None:
+        with memory.room_for(600 * MIB, lambda: False):
+            loaded.set()
+
+    with memory.work() as room:
+        room.take(250 * MIB)
+        loader = threading.Thread(target=load)
+        loader.start()
+        assert not loaded.wait(0.1)
+        room.take(2 * MIB)
+        assert loaded.wait(10.0)
+    loader.join()
