@@ -22,7 +22,7 @@ class Connection(Protocol):
 
     @property
     def is_busy(self) -> bool:
-        """Whether it has sent a whole request that is not answered yet."""
+        """Whether a whole request of it is worked on: not if its caller must first take other answers."""
 
     def make_room(self) -> None:
         """Close at once."""

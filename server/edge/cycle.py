@@ -149,8 +149,10 @@ class Cycle:
     # ---- the connection's side -------------------------------------------------------------------------
 
     def begin_later(self, begin: Callable[[Cycle], None]) -> None:
-        """Call `begin` once the request is whole, or will never be."""
+        """Call `begin` once the request is whole, or will never be, which may be known by now."""
         self._later = begin
+        if self._failure is not None or self._is_gone:
+            self.wake()
 
     def fill(self, body: bytes) -> None:
         """All of the body is here, before anybody has asked for it."""

@@ -21,6 +21,7 @@ from server.edge.pacing import Pacing
 from server.edge.refusals import Refusals
 from server.edge.scope import HOLD
 from server.edge.shortcut import Shortcut
+from server.errors import BodyTooLargeError
 from server.finished import PROBES
 from server.metrics import Metrics
 
@@ -39,7 +40,8 @@ class Edge:
     """Belongs to one event loop.
 
     Attributes:
-        working: whole requests that are not answered yet, without those who watch the process.
+        working: whole requests that are worked on, or will be as soon as it is their turn; without those who
+            watch the process, and those that wait for their caller to take the answers before.
         in_threads: of those, the ones that the application's threads are for.
         held: bytes of bodies in memory.
         backlog: what is written and not taken.
@@ -126,7 +128,13 @@ class Edge:
         task.add_done_callback(self.state.tasks.discard)
 
     def hold(self, cycle: Cycle, size: int) -> bool:
-        """Count bytes that a body grew by until its request ends; False if those of all would be too many."""
+        """Count bytes that a body grew by until its request ends; False if those of all would be too many.
+
+        Raises:
+            BodyTooLargeError: those of this one alone are.
+        """
+        if cycle.received + size > self.limits.max_held_bytes:
+            raise BodyTooLargeError(self.limits.max_held_bytes)
         if not self.can_hold(size):
             return False
         cycle.received += size
@@ -136,7 +144,9 @@ class Edge:
     def end(self, cycle: Cycle) -> None:
         """The application is done with a request."""
         self.held -= cycle.received
-        cycle.received = 0
+        cycle.received, cycle.body = 0, b""
+        if cycle.is_begun:
+            cycle.scope.pop(HOLD, None)  # which refers to the cycle, that to the scope
         if cycle.is_counted:
             cycle.is_counted = False
             self.working -= 1

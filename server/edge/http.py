@@ -26,7 +26,7 @@ from server.edge.scope import BEGAN
 from server.edge.sliced import SlicedTransport
 from server.edge.timed import TimedConnection
 from server.edge.transport import MeasuredTransport
-from server.errors import OverloadedError, ServerError, TooManyConnectionsError
+from server.errors import MalformedRequestError, OverloadedError, ServerError, TooManyConnectionsError
 from server.finished import PROBES
 
 
@@ -86,7 +86,8 @@ class HttpConnection(TimedConnection):
             self._stalled = None
         self._drop_waiting()
         self._flow.resume_writing()
-        self._phase, self._parser = LINGER, None
+        self._transport.forget()
+        self._phase, self._parser, self._cycle, self._reading = LINGER, None, None, None
 
     def eof_received(self) -> bool:
         """The caller sends no more: answer what it has asked in full, then close.
@@ -96,6 +97,8 @@ class HttpConnection(TimedConnection):
         """
         if self._common["scheme"] == "https" or not (self._is_asked or self._is_shedding):
             return False
+        if self._phase is BODY and self._cycle is not None:  # of one that was sent ahead
+            self._cycle.fail(MalformedRequestError("a whole body"))
         self._phase = DEAF
         last = self._waiting[-1] if self._waiting else self._answering
         if last is not None:
@@ -215,9 +218,9 @@ class HttpConnection(TimedConnection):
         if cycle.plan is not None and cycle.is_whole and self._edge.shortcut.take(cycle.plan, cycle):
             return
         if not self._has_room(cycle):
-            cycle.response_started = cycle.response_complete = True
+            cycle.response_started, cycle.response_complete, read = True, True, cycle.received
             self._edge.end(cycle)
-            self._edge.pacing.ask(partial(self._shed, cycle))
+            self._edge.pacing.ask(partial(self._shed, cycle), read)
         else:
             cycle.is_begun = True
             self._edge.start(cycle, self._app)
@@ -287,6 +290,8 @@ class HttpConnection(TimedConnection):
         self._phase, self._since = DEAF, self._edge.clock.now
         if was_body and cycle is not None and not cycle.response_complete:
             cycle.fail(error)  # the application answers
+        elif was_body and cycle is not None and self._answering not in (None, cycle):
+            cycle.keep_alive = False  # it is told, or was, when the answers before it are given
         elif was_body:
             self._linger()
         elif self._answering is not None:

@@ -37,8 +37,8 @@ class Limits:
         idle_s: between requests.
         write_s: without progress of an answer.
         bytes_per_s: the lowest rate, of bodies and answers.
-        max_body_bytes: the largest body that any endpoint takes.
-        max_held_bytes: bodies in memory, of all requests together.
+        max_body_bytes: the largest body that any endpoint takes, and that there may be room for.
+        max_held_bytes: bodies in memory, as sent and inflated, of all requests together.
         max_unsent_bytes: answers that are written and not taken, of all connections together.
         connections: open at once.
         connections_per_address: likewise, from one address.
@@ -73,7 +73,9 @@ def limits_of(settings: Settings) -> Limits:
         idle_s=rules.idle_s,
         write_s=rules.write_s,
         bytes_per_s=rules.min_bytes_per_s,
-        max_body_bytes=max(settings.requests.max_body_bytes, settings.requests.max_table_bytes),
+        max_body_bytes=min(
+            max(settings.requests.max_body_bytes, settings.requests.max_table_bytes), rules.max_held_bytes
+        ),
         max_held_bytes=rules.max_held_bytes,
         max_unsent_bytes=rules.max_unsent_bytes,
         connections=rules.max_connections,

@@ -58,7 +58,7 @@ class SlicedTransport(MeasuredTransport):
 
     def abort(self) -> None:
         """Close now, whatever is not written yet."""
-        self._forget()
+        self.forget()
         super().abort()
 
     def is_closing(self) -> bool:
@@ -78,7 +78,7 @@ class SlicedTransport(MeasuredTransport):
 
     def _hand_over_slice(self) -> None:
         if super().is_closing():
-            self._forget()
+            self.forget()
             return
         first = self._kept[0]
         self._transport.write(first[:SLICE_BYTES])
@@ -88,6 +88,7 @@ class SlicedTransport(MeasuredTransport):
         else:
             self._kept.popleft()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Let go of what is not handed over: nobody will take it."""
         self._kept.clear()
         self._kept_bytes = 0

@@ -43,6 +43,8 @@ class TimedConnection(RequestReader):
             self._edge.count_closed("slow_reader")
             self._transport.abort()
         elif self._phase is LINGER:
+            if self._transport.unsent:
+                self._since = now  # the last answer is still on its way
             if now > self._since + LINGER_S or self._body_bytes > LINGER_BYTES:
                 self._transport.abort()
         elif self._phase is BODY:

@@ -36,6 +36,9 @@ class MeasuredTransport:
         """
         return True
 
+    def forget(self) -> None:
+        """Let go of what is not handed over to the transport below: here that is nothing."""
+
     def close(self) -> None:
         """Close once everything is written."""
         self._transport.close()

@@ -118,7 +118,7 @@ def test_a_request_that_repeats_itself_is_counted_with_the_others(small: Running
             send(caller, posted(SMALL))
             assert 200 == read_reply(caller).status
         rest = len(SMALL)
-        send(upload, POST + b"Content-Length: %d\r\n\r\n" % (HELD + 1) + b" " * (HELD + 1 - rest))
+        send(upload, POST + b"Content-Length: %d\r\n\r\n" % HELD + b" " * (HELD + 1 - rest))
         until(lambda: gauge(small, "tauserve_held_bytes") == HELD + 1 - rest)
         send(caller, posted(SMALL))
         (reply,) = replies(read_to_end(caller))
