@@ -107,6 +107,7 @@ def _run(
     from server.edge.server import EdgeServer  # noqa: PLC0415
 
     gc.set_threshold(COLLECTED_EVERY, *gc.get_threshold()[1:])
+    gc.freeze()  # libraries, which stay: to look through them took a twelfth of a second
     # Who connects at once should find the list; a store that hangs must not keep /live waiting.
     models.wait_for_index(INDEX_WAIT_S)
     application = create_app(settings, models, access, observer)
