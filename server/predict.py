@@ -182,9 +182,9 @@ def make_room(kind: Format, model: HybridCausalModel, question: Question, room: 
     Raises:
         RequestTooLargeError, NoRoomNowError: too much.
     """
-    imputed = question.encoded.imputed
-    sizes = np.array([len(name.encode()) + 4 for name in imputed.names])
-    lacking = int(imputed.per_name @ sizes) if imputed.total else 0
+    imputed, lacking = question.encoded.imputed, 0
+    if imputed.total:
+        lacking = int(imputed.per_name @ np.array([len(name.encode()) + 4 for name in imputed.names]))
     room.take(writing_bytes(kind, model, question.query, len(question.encoded.x), lacking))
 
 
